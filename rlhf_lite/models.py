@@ -1,0 +1,118 @@
+"""Make, load and save causal language models and their tokenizers, as plain Hugging Face folders.
+
+safetensors only: no pickle, no code from a hub. Any GPT-2 works, by hub name or by folder. Omits everything
+that changes a model's architecture. Taught by notebook 01.
+"""
+
+from pathlib import Path
+
+import torch
+from tokenizers import ByteLevelBPETokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedTokenizerFast,
+)
+
+END, PAD = "<|endoftext|>", "<|pad|>"
+
+
+class ModelError(ValueError):
+    """Say in one sentence why a model cannot be had."""
+
+
+def new_tokenizer(texts, vocab_size=2048):
+    """Train a byte-level BPE tokenizer (Sennrich et al. 2016, as in GPT-2) on `texts`.
+
+    texts: iterable of str. Returns a tokenizer whose pad token differs from its end-of-text token.
+    """
+    bpe = ByteLevelBPETokenizer()
+    bpe.train_from_iterator(
+        texts, vocab_size=vocab_size, special_tokens=[END, PAD], show_progress=False
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe._tokenizer, bos_token=END, eos_token=END, pad_token=PAD
+    )
+
+
+def new_model(tokenizer, layers=4, width=192, heads=6, context=256):
+    """Make an untrained GPT-2 (Radford et al. 2019) that fits `tokenizer`, without dropout."""
+    config = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_positions=context,
+        n_embd=width,
+        n_layer=layers,
+        n_head=heads,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return GPT2LMHeadModel(config)
+
+
+def load(name, device="cpu"):
+    """Load (model, tokenizer) from a folder or, by name such as "gpt2", from the hub; float32, no dropout.
+
+    A tokenizer without a pad token, such as GPT-2's, gets one of its own, and the model one more row for it.
+    Raises ModelError where there is no such model, no model in the folder, or a tokenizer that does not fit.
+    """
+    name = str(name)
+    folder = Path(name)
+    if folder.exists() and not (folder / "config.json").exists():
+        raise ModelError(f"no model in the folder {name!r}: expected config.json and safetensors")
+    if not folder.exists() and (name.count("/") > 1 or name.startswith((".", "/", "~"))):
+        raise ModelError(f"no folder {name!r}; expected a model's folder, or a hub name like 'gpt2'")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        model = AutoModelForCausalLM.from_pretrained(
+            name, dtype=torch.float32, use_safetensors=True
+        )
+    except (OSError, ValueError) as error:
+        where = "the folder is damaged" if folder.exists() else "no such folder, and no hub in reach"
+        raise ModelError(
+            f"cannot load the model {name!r} ({where}); expected a folder with config.json, "
+            f"model.safetensors and tokenizer files, or a hub name like 'gpt2'"
+        ) from error
+    return fit(model, tokenizer, name).to(device).eval(), tokenizer
+
+
+def fit(model, tokenizer, name="this model"):
+    """Check that a tokenizer and a model belong together, and add a pad token where there is none."""
+    rows = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > rows:
+        raise ModelError(
+            f"the tokenizer of {name!r} has {len(tokenizer)} tokens but the model only {rows} rows; "
+            "expected a tokenizer that was saved with the model"
+        )
+    if tokenizer.eos_token_id is None:
+        raise ModelError(f"the tokenizer of {name!r} has no end-of-text token; expected one")
+    if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
+        tokenizer.add_special_tokens({"pad_token": PAD})
+        if len(tokenizer) > rows:
+            model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    for part in model.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0
+    return model
+
+
+def save(model, tokenizer, folder):
+    """Save a model and its tokenizer to a folder that `load` and `from_pretrained` open."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def count_parameters(model):
+    """Count the parameters of a model, shared ones once."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def context_of(model):
+    """Return how many tokens fit into a model's context, the start token included."""
+    return model.config.n_positions

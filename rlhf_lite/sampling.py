@@ -1,0 +1,220 @@
+"""Sample from a model and score what it wrote: batched, left-padded, with the masks and positions right.
+
+Every text starts with the end-of-text token, as in training, so a document can also start from nothing. Omits
+beam search, repetition penalties and top-k: each changes the distribution that the course measures. Taught by
+notebook 01; notebook 04 builds on the log-probabilities.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from rlhf_lite.models import context_of
+
+
+class SamplingError(ValueError):
+    """Say in one sentence what was wrong with a request to sample."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Hold sampled texts with their tokens.
+
+    texts: list of B str, prompt and response together; prompts: list of B str; tokens (B, T): left-padded, start
+    token first; mask (B, T): 1 on real tokens; response (B, T): 1 on response tokens, the end-of-text
+    token included; logprobs (B, T): log-probability of each response token under the model at
+    temperature 1 [nats], 0 elsewhere.
+    """
+
+    texts: list
+    prompts: list
+    tokens: torch.Tensor
+    mask: torch.Tensor
+    response: torch.Tensor
+    logprobs: torch.Tensor
+
+
+def position_ids(mask):
+    """Return positions (B, T) that count real tokens only, so that padding on the left shifts nothing."""
+    return (mask.long().cumsum(dim=1) - 1).clamp(min=0)
+
+
+def encode(tokenizer, texts, device="cpu"):
+    """Encode texts, each behind the start token, padded on the left: tokens (B, T) and mask (B, T)."""
+    rows = [[tokenizer.eos_token_id, *tokenizer(text)["input_ids"]] for text in texts]
+    width = max(map(len, rows))
+    tokens = torch.full((len(rows), width), tokenizer.pad_token_id)
+    mask = torch.zeros(len(rows), width, dtype=torch.long)
+    for number, row in enumerate(rows):
+        tokens[number, width - len(row) :] = torch.tensor(row)
+        mask[number, width - len(row) :] = 1
+    return tokens.to(device), mask.to(device)
+
+
+def filter_logits(logits, temperature=1.0, top_p=1.0):
+    """Return log-probabilities (B, V) at a temperature, cut to the smallest set that holds top_p of it.
+
+    Nucleus sampling, Holtzman et al. 2020. The most likely token always stays.
+    """
+    logprobs = torch.log_softmax(logits.float() / temperature, dim=-1)
+    if top_p >= 1:
+        return logprobs
+    ordered, order = logprobs.sort(dim=-1, descending=True)
+    before = ordered.exp().cumsum(dim=-1) - ordered.exp()
+    ordered = ordered.masked_fill(before >= top_p, -torch.inf)
+    cut = torch.empty_like(logprobs).scatter(-1, order, ordered)
+    return torch.log_softmax(cut, dim=-1)
+
+
+def check_request(tokenizer, prompts, temperature, top_p, longest):
+    """Raise SamplingError unless the prompts, the temperature and top_p make sense."""
+    if not prompts:
+        raise SamplingError("no prompts; expected a list with at least one text")
+    for number, prompt in enumerate(prompts):
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise SamplingError(
+                f"prompt {number} is empty; expected some text, or a number of documents from nothing"
+            )
+        length = len(tokenizer(prompt)["input_ids"]) + 1
+        if length >= longest:
+            raise SamplingError(
+                f"prompt {number} has {length} tokens; expected fewer than the context of {longest}"
+            )
+    if not temperature > 0:
+        raise SamplingError(f"temperature is {temperature}; expected more than 0, such as 0.7")
+    if not 0 < top_p <= 1:
+        raise SamplingError(f"top_p is {top_p}; expected more than 0 and at most 1")
+
+
+@torch.no_grad()
+def sample(
+    model, tokenizer, prompts, max_new_tokens=160, temperature=1.0, top_p=1.0, seed=0, batch=64
+):
+    """Sample one continuation of each prompt, e.g. `sample(model, tokenizer, ["The hero"] * 12)`.
+
+    prompts: list of str, or a number of documents to start from nothing. The same seed gives the same samples on the
+    same machine. Returns Samples. Raises SamplingError for an empty or too long prompt, a temperature of 0
+    or below, or a top_p outside (0, 1].
+    """
+    context, device = context_of(model), model.device
+    if isinstance(prompts, int):
+        prompts = [""] * prompts
+        check_request(tokenizer, ["."], temperature, top_p, context)
+    else:
+        check_request(tokenizer, prompts, temperature, top_p, context)
+    generator = torch.Generator(device).manual_seed(seed)
+    parts = []
+    for start in range(0, len(prompts), batch):
+        tokens, mask = encode(tokenizer, prompts[start : start + batch], device)
+        steps = min(max_new_tokens, context - int(mask.sum(1).max()))
+        parts.append(_grow(model, tokenizer, tokens, mask, steps, temperature, top_p, generator))
+    tokens, mask, response, logprobs = _join(parts, tokenizer.pad_token_id)
+    clean = [row[keep.bool()] for row, keep in zip(tokens, mask)]
+    texts = [tokenizer.decode(row, skip_special_tokens=True) for row in clean]
+    return Samples(texts, list(prompts), tokens, mask, response, logprobs)
+
+
+def _grow(model, tokenizer, tokens, mask, steps, temperature, top_p, generator):
+    """Append up to `steps` sampled tokens to a left-padded batch; return tokens, mask, response, logprobs."""
+    query, cache = tokens.shape[1], None
+    running = torch.ones(len(tokens), dtype=torch.bool, device=tokens.device)
+    feed, positions, found = tokens, position_ids(mask), []
+    for _ in range(steps):
+        out = model(
+            input_ids=feed, attention_mask=mask, position_ids=positions,
+            past_key_values=cache, use_cache=True,
+        )  # fmt: skip
+        cache, logits = out.past_key_values, out.logits[:, -1]
+        odds = filter_logits(logits, temperature, top_p).exp()
+        drawn = torch.multinomial(odds, 1, generator=generator)
+        drawn = torch.where(running[:, None], drawn, tokenizer.pad_token_id)
+        scored = torch.log_softmax(logits.float(), -1).gather(1, drawn)
+        found.append(torch.where(running[:, None], scored, 0.0))
+        tokens = torch.cat([tokens, drawn], 1)
+        mask = torch.cat([mask, running[:, None].long()], 1)
+        running = running & (drawn[:, 0] != tokenizer.eos_token_id)
+        if not running.any():
+            break
+        feed, positions = drawn, mask.sum(1, keepdim=True) - 1
+    response = mask.clone()
+    response[:, :query] = 0
+    logprobs = torch.zeros_like(tokens, dtype=torch.float)
+    logprobs[:, query:] = torch.cat(found, 1)
+    return tokens, mask, response, logprobs
+
+
+def _join(parts, pad):
+    """Join batches of different lengths into one, padding on the left."""
+    width = max(p[0].shape[1] for p in parts)
+    joined = []
+    for number, value in enumerate((pad, 0, 0, 0.0)):
+        rows = [
+            torch.nn.functional.pad(p[number], (width - p[number].shape[1], 0), value=value)
+            for p in parts
+        ]
+        joined.append(torch.cat(rows))
+    return joined
+
+
+def token_logprobs(model, tokens, mask):
+    """Return log p(token | what stands before it), shape (B, T) [nats]; 0 on padding and the first token."""
+    logits = model(input_ids=tokens, attention_mask=mask, position_ids=position_ids(mask)).logits
+    logprobs = torch.log_softmax(logits[:, :-1].float(), dim=-1)
+    picked = logprobs.gather(2, tokens[:, 1:, None])[:, :, 0]
+    real = mask[:, 1:].bool() & mask[:, :-1].bool()
+    return torch.nn.functional.pad(torch.where(real, picked, 0.0), (1, 0))
+
+
+def exact_kl(policy, reference, tokens, mask):
+    """Return KL(policy || reference) of each next-token distribution, over the whole vocabulary, (B, T) [nats].
+
+    Position t holds the divergence of the two distributions of token t; 0 on padding and the first token.
+    """
+    kwargs = {"input_ids": tokens, "attention_mask": mask, "position_ids": position_ids(mask)}
+    ours = torch.log_softmax(policy(**kwargs).logits[:, :-1].float(), dim=-1)
+    theirs = torch.log_softmax(reference(**kwargs).logits[:, :-1].float(), dim=-1)
+    kl = (ours.exp() * (ours - theirs)).sum(-1)
+    real = mask[:, 1:].bool() & mask[:, :-1].bool()
+    return torch.nn.functional.pad(torch.where(real, kl, 0.0), (1, 0))
+
+
+@torch.no_grad()
+def next_token_probs(model, tokenizer, prompt, top=None):
+    """Return the model's next tokens after `prompt` as [(text, probability)], most likely first."""
+    check_request(tokenizer, [prompt], 1.0, 1.0, context_of(model))
+    tokens, mask = encode(tokenizer, [prompt], model.device)
+    logits = model(input_ids=tokens, attention_mask=mask).logits[0, -1].float()
+    probs, order = torch.softmax(logits, -1).sort(descending=True)
+    return [(tokenizer.decode([i]), float(p)) for i, p in zip(order[:top].tolist(), probs[:top])]
+
+
+@torch.no_grad()
+def text_logprobs(model, tokenizer, texts, prompts=None, batch=64):
+    """Return log p(rest of text | prompt) for each text [nats]; without prompts, of the whole document.
+
+    A whole document includes its end-of-text token. With prompts, each text must start with its prompt, and
+    the end is not counted.
+    """
+    scores = []
+    for start in range(0, len(texts), batch):
+        chunk = texts[start : start + batch]
+        tokens, mask = encode(tokenizer, chunk, model.device)
+        if prompts is None:
+            end = torch.full((len(chunk), 1), tokenizer.eos_token_id, device=tokens.device)
+            tokens, mask = torch.cat([tokens, end], 1), torch.cat([mask, torch.ones_like(end)], 1)
+        logprobs = token_logprobs(model, tokens, mask)
+        if prompts is not None:
+            for row, prompt in zip(logprobs, prompts[start : start + batch]):
+                row[: -_rest_length(tokenizer, chunk[len(scores) % batch], prompt)] = 0
+                scores.append(float(row.sum()))
+        else:
+            scores += logprobs.sum(1).tolist()
+    return scores
+
+
+def _rest_length(tokenizer, text, prompt):
+    """Return how many tokens of `text` stand behind `prompt`."""
+    whole, head = tokenizer(text)["input_ids"], tokenizer(prompt)["input_ids"]
+    if whole[: len(head)] != head or len(whole) == len(head):
+        raise SamplingError(f"{text!r} does not go on from {prompt!r} at a token's edge")
+    return len(whole) - len(head)

@@ -1,0 +1,245 @@
+"""Train a language model on texts, one frozen record a step; the caller owns the loop.
+
+    for step in LanguageRun(model, tokenizer, texts, LanguageConfig()):
+        print(step.loss)
+
+Stop whenever you like: the model, the history and the optimiser stay usable, and the same run goes on. Omits
+several machines at once (notebook 14). Notebook 01 writes the loop out and checks it against this one.
+"""
+
+import json
+import math
+import random
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from rlhf_lite.runtime import autocast
+
+
+class TrainingError(RuntimeError):
+    """Say in one sentence why a run cannot start or go on."""
+
+
+@dataclass(frozen=True)
+class LanguageConfig:
+    """Hold the dials of next-token training."""
+
+    batch: int = 64
+    """Documents a step."""
+    lr: float = 2e-3
+    """Peak learning rate."""
+    warmup: int = 200
+    """Steps until the peak."""
+    steps: int | None = None
+    """Steps in all; None means one pass over the texts."""
+    weight_decay: float = 0.1
+    """Pull of AdamW on the weight matrices."""
+    clip: float = 1.0
+    """Largest gradient norm."""
+    seed: int = 0
+    """Order of the documents."""
+    bfloat16: bool = True
+    """Whether to multiply in bfloat16 where the hardware has it."""
+
+    def __post_init__(self):
+        """Check that the dials make sense."""
+        for name in ("batch", "lr", "clip"):
+            if not getattr(self, name) > 0:
+                raise TrainingError(f"{name} is {getattr(self, name)}; expected more than 0")
+
+
+@dataclass(frozen=True)
+class LanguageStep:
+    """Report one step: losses in nats (a document, end included; a token), speed in tokens a second."""
+
+    step: int
+    of: int
+    loss: float
+    loss_per_token: float
+    lr: float
+    grad_norm: float
+    tokens: int
+    seconds: float
+
+
+class LanguageRun:
+    """Be a run of next-token training that can be stopped, saved, loaded and gone on with.
+
+    texts: list of str. Iterating yields LanguageSteps until `config.steps`. The loss is the mean over documents
+    of -log p(document), so that it compares with the entropy of the grammar (a floor, in nats).
+    """
+
+    def __init__(self, model, tokenizer, texts, config=None):
+        if not texts:
+            raise TrainingError("no texts to train on; expected a list with at least one")
+        self.model, self.config = model, config or LanguageConfig()
+        self.rows = _encode_rows(tokenizer, texts, model.config.n_positions)
+        self.end, self.pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+        self.steps = self.config.steps or max(1, len(self.rows) // self.config.batch)
+        matrices = [p for p in model.parameters() if p.dim() > 1]
+        vectors = [p for p in model.parameters() if p.dim() <= 1]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": matrices, "weight_decay": self.config.weight_decay},
+             {"params": vectors, "weight_decay": 0.0}],
+            lr=self.config.lr, betas=(0.9, 0.98), eps=1e-8,
+        )  # fmt: skip
+        self.step, self.history = 0, []
+
+    def lr_at(self, step):
+        """Return the learning rate of a step: up in a line, then down along a cosine to a hundredth."""
+        warmup = min(self.config.warmup, self.steps // 5 + 1)
+        if step < warmup:
+            return self.config.lr * (step + 1) / warmup
+        done = (step - warmup) / max(1, self.steps - warmup)
+        return self.config.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+
+    def batches(self, epoch):
+        """List the batches of one pass, as row numbers; rows of like length together, to waste no padding."""
+        rng = random.Random(self.config.seed * 1000 + epoch)
+        order = list(range(len(self.rows)))
+        rng.shuffle(order)
+        size, batches = self.config.batch, []
+        for start in range(0, len(order), size * 50):
+            pool = sorted(order[start : start + size * 50], key=lambda i: len(self.rows[i]))
+            part = [pool[i : i + size] for i in range(0, len(pool), size)]
+            rng.shuffle(part)
+            batches += part
+        full = [b for b in batches if len(b) == size]
+        return full or batches
+
+    def __iter__(self):
+        """Yield a LanguageStep for each step that is left."""
+        epoch, offset = None, 0
+        while self.step < self.steps:
+            if epoch is None:
+                first = self.batches(0)
+                epoch, offset = divmod(self.step, len(first))
+                batches = first if epoch == 0 else self.batches(epoch)
+            elif offset == len(batches):
+                epoch, offset = epoch + 1, 0
+                batches = self.batches(epoch)
+            yield self._update(batches[offset])
+            offset += 1
+
+    def _update(self, numbers):
+        """Take one step on one batch."""
+        start, device = time.perf_counter(), self.model.device
+        tokens = _pad_rows([self.rows[i] for i in numbers], self.end, self.pad).to(device)
+        self.model.train()
+        lr = self.lr_at(self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        with autocast(device, self.config.bfloat16):
+            nats, count = next_token_loss(self.model, tokens, self.pad)
+        loss = nats / len(numbers)
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"the loss is {float(loss)} at step {self.step}; the learning rate {lr:g} is the usual cause"
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        (nats / count).backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        self.optimizer.step()
+        self.model.eval()
+        self.step += 1
+        seconds, tokens_seen = time.perf_counter() - start, int(count)
+        self.history.append(
+            LanguageStep(
+                self.step, self.steps, float(loss), float(nats / count), lr, float(norm),
+                tokens_seen, seconds,
+            )  # fmt: skip
+        )
+        return self.history[-1]
+
+    def save(self, folder):
+        """Save weights, optimiser and history, so that `load` in a fresh run goes on from here."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        names = {p: n for n, p in self.model.named_parameters()}
+        tensors = {f"model.{n}": p.detach().cpu().clone() for n, p in self.model.named_parameters()}
+        for param, state in self.optimizer.state.items():
+            for key, value in state.items():
+                tensors[f"optimizer.{key}.{names[param]}"] = value.detach().cpu().clone()
+        save_file(tensors, folder / "state.new")
+        history = {"step": self.step, "steps": self.steps, "history": [asdict(s) for s in self.history]}
+        (folder / "history.new").write_text(json.dumps(history))
+        (folder / "state.new").replace(folder / "state.safetensors")
+        (folder / "history.new").replace(folder / "history.json")
+
+    def load(self, folder):
+        """Go on from a folder that `save` wrote. Raises TrainingError where it does not belong to this run."""
+        folder = Path(folder)
+        tensors = load_file(folder / "state.safetensors")
+        saved = json.loads((folder / "history.json").read_text())
+        named = dict(self.model.named_parameters())
+        shapes = {n[6:]: t.shape for n, t in tensors.items() if n.startswith("model.")}
+        if shapes != {n: p.shape for n, p in named.items()}:
+            raise TrainingError(f"{folder} holds another model; expected one of the same shape")
+        with torch.no_grad():
+            for name, param in named.items():
+                param.copy_(tensors[f"model.{name}"])
+        for name, param in named.items():
+            state = {
+                key: tensors[f"optimizer.{key}.{name}"]
+                for key in ("step", "exp_avg", "exp_avg_sq")
+                if f"optimizer.{key}.{name}" in tensors
+            }
+            if state:
+                self.optimizer.state[param] = {
+                    k: v if k == "step" else v.to(param.device) for k, v in state.items()
+                }
+        self.step = saved["step"]
+        self.history = [LanguageStep(**s) for s in saved["history"]]
+
+
+def next_token_loss(model, tokens, pad):
+    """Return (sum of -log p over the real tokens [nats], their number); tokens (B, T) padded on the right.
+
+    Cross-entropy of the next token: -sum_t log p(x_t | x_<t), the start token not counted.
+    """
+    hidden = model.base_model(input_ids=tokens[:, :-1]).last_hidden_state
+    targets = tokens[:, 1:]
+    keep = targets != pad
+    logits = model.lm_head(hidden[keep])
+    nats = torch.nn.functional.cross_entropy(logits.float(), targets[keep], reduction="sum")
+    return nats, keep.sum()
+
+
+def _encode_rows(tokenizer, texts, context):
+    """Encode texts, each cut to what fits between the start and the end token."""
+    rows = []
+    for start in range(0, len(texts), 10_000):
+        encoded = tokenizer(list(texts[start : start + 10_000]))["input_ids"]
+        rows += [torch.tensor(ids[: context - 1], dtype=torch.int32) for ids in encoded]
+    return rows
+
+
+def _pad_rows(rows, end, pad):
+    """Put rows between start and end token and pad them on the right: (B, T)."""
+    width = max(map(len, rows)) + 2
+    tokens = torch.full((len(rows), width), pad)
+    for number, row in enumerate(rows):
+        tokens[number, 0] = tokens[number, len(row) + 1] = end
+        tokens[number, 1 : len(row) + 1] = row
+    return tokens
+
+
+@torch.no_grad()
+def evaluate_loss(model, tokenizer, texts, batch=64):
+    """Return -log p of each text, its end included, as a float64 tensor (N,) [nats], without bfloat16."""
+    rows = _encode_rows(tokenizer, texts, model.config.n_positions)
+    losses = torch.zeros(len(rows), dtype=torch.float64)
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    for start in range(0, len(order), batch):
+        part = order[start : start + batch]
+        tokens = _pad_rows([rows[i] for i in part], tokenizer.eos_token_id, tokenizer.pad_token_id)
+        tokens = tokens.to(model.device)
+        targets = tokens[:, 1:]
+        logprobs = torch.log_softmax(model(input_ids=tokens[:, :-1]).logits.float(), -1)
+        picked = logprobs.gather(2, targets[:, :, None])[:, :, 0]
+        losses[part] = -(picked * (targets != tokenizer.pad_token_id)).sum(1).double().cpu()
+    return losses
