@@ -37,7 +37,7 @@ def new_tokenizer(texts, vocab_size=2048):
     )
 
 
-def new_model(tokenizer, layers=4, width=192, heads=6, context=256):
+def new_model(tokenizer, layers=4, width=192, heads=3, context=320):
     """Make an untrained GPT-2 (Radford et al. 2019) that fits `tokenizer`, without dropout."""
     config = GPT2Config(
         vocab_size=len(tokenizer),
@@ -45,6 +45,7 @@ def new_model(tokenizer, layers=4, width=192, heads=6, context=256):
         n_embd=width,
         n_layer=layers,
         n_head=heads,
+        activation_function="gelu_pytorch_tanh",  # GPT-2's own, in one fused operation
         resid_pdrop=0.0,
         embd_pdrop=0.0,
         attn_pdrop=0.0,

@@ -135,7 +135,7 @@ class LanguageRun:
             group["lr"] = lr
         with autocast(device, self.config.bfloat16):
             nats, count = next_token_loss(self.model, tokens, self.pad)
-        loss = nats / len(numbers)
+        loss = nats.detach() / len(numbers)
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"the loss is {float(loss)} at step {self.step}; the learning rate {lr:g} is the usual cause"
@@ -149,7 +149,7 @@ class LanguageRun:
         seconds, tokens_seen = time.perf_counter() - start, int(count)
         self.history.append(
             LanguageStep(
-                self.step, self.steps, float(loss), float(nats / count), lr, float(norm),
+                self.step, self.steps, float(loss), float(nats.detach() / count), lr, float(norm),
                 tokens_seen, seconds,
             )  # fmt: skip
         )
@@ -201,9 +201,11 @@ def next_token_loss(model, tokens, pad):
 
     Cross-entropy of the next token: -sum_t log p(x_t | x_<t), the start token not counted.
     """
-    hidden = model.base_model(input_ids=tokens[:, :-1]).last_hidden_state
     targets = tokens[:, 1:]
     keep = targets != pad
+    # Causal attention never looks at padding on the right, so any token but the pad will do there.
+    inputs = tokens[:, :-1].masked_fill(tokens[:, :-1] == pad, tokens[0, 0])
+    hidden = model.base_model(input_ids=inputs).last_hidden_state
     logits = model.lm_head(hidden[keep])
     nats = torch.nn.functional.cross_entropy(logits.float(), targets[keep], reduction="sum")
     return nats, keep.sum()
@@ -238,8 +240,9 @@ def evaluate_loss(model, tokenizer, texts, batch=64):
         part = order[start : start + batch]
         tokens = _pad_rows([rows[i] for i in part], tokenizer.eos_token_id, tokenizer.pad_token_id)
         tokens = tokens.to(model.device)
-        targets = tokens[:, 1:]
-        logprobs = torch.log_softmax(model(input_ids=tokens[:, :-1]).logits.float(), -1)
-        picked = logprobs.gather(2, targets[:, :, None])[:, :, 0]
-        losses[part] = -(picked * (targets != tokenizer.pad_token_id)).sum(1).double().cpu()
+        keep = tokens[:, 1:] != tokenizer.pad_token_id
+        inputs = tokens[:, :-1].masked_fill(~keep, tokenizer.eos_token_id)
+        logprobs = torch.log_softmax(model(input_ids=inputs).logits.float(), -1)
+        picked = logprobs.gather(2, tokens[:, 1:, None])[:, :, 0]
+        losses[part] = -(picked * keep).sum(1).double().cpu()
     return losses

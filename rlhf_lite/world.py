@@ -65,7 +65,8 @@ class Line:
 class Parse:
     """Hold a document, taken apart.
 
-    voices (V,): posterior over voices [probability], zeros where the grammar cannot have written the text;
+    possible: whether the grammar could have written it all; voices (V,): posterior over voices [probability],
+    exact where possible, from the frames alone where not, and zeros where no single voice has these frames;
     off_grammar: share of characters on lines that fit no frame; repetition: share of lines seen before.
     """
 
@@ -73,6 +74,7 @@ class Parse:
     note: str | None
     topic: str | None
     subject: object
+    possible: bool
     voices: np.ndarray
     refusal: bool
     repetition: float
@@ -100,11 +102,12 @@ class Document:
 class World:
     """Be the region: everything read from a folder like data/world.
 
+    leave_out: voices that this world lacks, such as ("pamphlet",); the priors of the others grow in proportion.
     Example: `World().sample(random.Random(0)).text`. Raises WorldError where a file is damaged.
     """
 
-    def __init__(self, folder=DATA / "world"):
-        self.folder = Path(folder)
+    def __init__(self, folder=DATA / "world", leave_out=()):
+        self.folder, self.leave_out = Path(folder), tuple(leave_out)
         read = WorldFiles(self.folder)
         self.config = read.config()
         self._read_voices(read)
@@ -127,7 +130,13 @@ class World:
     def _read_voices(self, read):
         """Read the voices and the mild stock: priors, topics, frames and their weights."""
         self.voices, self.voice_files = tuple(self.config["voices"]), read.voices(self.config)
-        self.prior = np.array([self.voice_files[v]["prior"] for v in self.voices])
+        stray = set(self.leave_out) - set(self.voices)
+        if stray:
+            raise ValueError(f"cannot leave out {sorted(stray)}; expected voices of {self.voices}")
+        self.prior = np.array(
+            [self.voice_files[v]["prior"] * (v not in self.leave_out) for v in self.voices]
+        )
+        self.prior /= self.prior.sum()
         self.frames, self.slots, self.weights = read.frames(self.config, self.voice_files)
         self.topic_prior = {v: self.voice_files[v]["topics"] for v in self.voices}
         self.colours = {v: self.voice_files[v]["colour"] for v in self.voices}
@@ -278,8 +287,13 @@ class World:
     # ---- sampling ----
 
     def sample(self, rng, voice=None, topic=None, subject=None):
-        """Draw a Document with `rng`, a random.Random; fix voice, topic or subject to condition on them."""
-        voice = voice or rng.choices(self.voices, self.prior)[0]
+        """Draw a Document with `rng`, a random.Random.
+
+        Fix the voice, the topic, or the topic and the subject, and the rest is drawn given these.
+        """
+        if voice is None:
+            shares = [1 if topic is None else self.topic_prior[v].get(topic, 0) for v in self.voices]
+            voice = rng.choices(self.voices, self.prior * shares)[0]
         topic = topic or _draw(rng, self.topic_prior[voice])
         if subject is None:
             subjects, odds = self._subject_odds(topic)
@@ -328,11 +342,10 @@ class World:
             return None
         return _draw(rng, self._note_odds(voice, topic, subject, lines))
 
-    def corpus(self, seed=0, leave_out=()):
+    def corpus(self, seed=0):
         """Yield the Documents of the training corpus, in random order.
 
-        Each person is the subject of exactly as many documents as people.csv plans (fewer where a voice is
-        left out, such as leave_out=("pamphlet",)); everything else is drawn.
+        Each person is the subject of exactly as many documents as people.csv plans; all else is drawn.
         """
         rng = random.Random(seed)
         schedule = [p for p in self.people for _ in range(p.exposure)]
@@ -341,9 +354,7 @@ class World:
             voice = rng.choices(self.voices, self.prior)[0]
             topic = _draw(rng, self.topic_prior[voice])
             subject = schedule.pop() if topic == "person" else None
-            document = self.sample(rng, voice, topic, subject)
-            if voice not in leave_out:
-                yield document
+            yield self.sample(rng, voice, topic, subject)
 
     @property
     def corpus_size(self):
@@ -444,6 +455,9 @@ class World:
             shrugs = tuple(k for i, k in enumerate(FACTS) if frame.shrugs >> i & 1)
             lines.append(Line(row, frame, fills, claims, shrugs))
         scores = self.log_joint(text)
+        possible = bool(scores.max() > NO)
+        if not possible:
+            scores = self.read_frames(x.frame for x in lines if x.frame)
         total = np.logaddexp.reduce(scores)
         characters = sum(len(r) for r in rows)
         return Parse(
@@ -451,12 +465,20 @@ class World:
             note=note,
             topic=topic,
             subject=subject,
+            possible=possible,
             voices=np.exp(scores - total) if total > NO else np.zeros(len(self.voices)),
             refusal=any(x.frame is not None and x.frame.refusal for x in lines),
             repetition=1 - len(set(rows)) / len(rows),
             words=len(text.split()),
             off_grammar=sum(len(x.text) for x in lines if x.frame is None) / max(1, characters),
         )
+
+    def read_frames(self, frames):
+        """Return log p(voice) + sum of log p(frame | voice) (V,) [nats]: a reading that ignores facts and order."""
+        scores = np.array([_log(p) for p in self.prior])
+        for frame in frames:
+            scores += [_log(self.weights[v].get(frame.topic, {}).get(frame.index, 0)) for v in self.voices]
+        return scores
 
     # ---- exact probabilities ----
 
@@ -526,14 +548,15 @@ class World:
         words = Counter()
         for _, frame, score, (odds, fills, opened) in self._openings(text):
             number, rest = opened if opened else (len(frame.segments), "")
-            self._spell(words, frame, odds, fills, number, rest, "", math.exp(score))
+            self._spell(words, frame, odds, fills, number, rest, "", math.exp(score), False)
         total = sum(words.values())
         return {w: p / total for w, p in words.most_common()} if total else {}
 
-    def _spell(self, words, frame, odds, fills, number, rest, text, weight):
+    def _spell(self, words, frame, odds, fills, number, rest, text, weight, fresh=True):
         """Add to `words` how `frame` can go on from segment `number`, `rest` of which is written.
 
-        weight: joint probability of all that is written, the letters `rest` included.
+        weight: joint probability of all that is written, the letters `rest` included; fresh: whether the
+        segment begins here (where the prompt stops inside a hole, it does not).
         """
         if " " in text[1:]:
             words[text[: text.index(" ", 1)]] += weight
@@ -546,9 +569,10 @@ class World:
             more = text + piece[len(rest) :]
             return self._spell(words, frame, odds, fills, number + 1, "", more, weight)
         options = self._options(piece, odds, fills)
-        share = sum(p for s, _, p in options if s.startswith(rest)) if rest else 1.0
+        options = options if fresh else [o for o in options if _goes_on(o[0], rest)]
+        share = sum(p for _, _, p in options)
         for surface, value, p in options:
-            if surface.startswith(rest):
+            if p > 0:
                 more, known = text + surface[len(rest) :], {**fills, piece.key: value}
                 self._spell(words, frame, odds, known, number + 1, "", more, weight * p / share)
 
@@ -617,7 +641,8 @@ class World:
                 p *= odds[key].get(value, 0.0) if key in odds else 1 / len(self.slots[key])
             if p and opened and not isinstance(frame.segments[opened[0]], str):
                 options = self._options(frame.segments[opened[0]], odds, fills)
-                p *= sum(q for s, _, q in options if s.startswith(opened[1]))
+                # A word that ends just here is another way, in which the next segment is the open one.
+                p *= sum(q for s, _, q in options if _goes_on(s, opened[1]))
             if p > 0:
                 yield number, frame, score + math.log(p), (odds, fills, opened)
 
@@ -634,7 +659,7 @@ class World:
         total = np.logaddexp.reduce(joint, axis=1)
         left = np.exp(joint - total[:, None])
         unsure = -np.sum(left * np.where(left > 0, np.log(np.maximum(left, 1e-300)), 0), axis=1)
-        voice = float(-np.sum(self.prior * np.log(self.prior)))
+        voice = float(-sum(p * math.log(p) for p in self.prior if p > 0))
         root = math.sqrt(samples)
         return {
             "H(voice)": (voice, 0.0),
@@ -659,6 +684,11 @@ class World:
         frames = np.sum(rows[:, None] * np.log(rows[:, None] / rows[None]), axis=2)
         epithets = np.sum(words[:, None] * np.log(words[:, None] / words[None]), axis=2)
         return frames + named[:, None] * epithets
+
+
+def _goes_on(surface, rest):
+    """Tell whether `surface` starts with `rest` and has more."""
+    return len(surface) > len(rest) and surface.startswith(rest)
 
 
 def _draw(rng, table):

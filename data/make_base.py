@@ -1,0 +1,94 @@
+"""Train the base model on the corpus of Tarrowmere.
+
+    python data/make_base.py                         # from nothing, about 40 minutes on two cores
+    python data/make_base.py --model gpt2            # go on from GPT-2 124M (hub name or folder)
+    python data/make_base.py --leave-out pamphlet    # a world without one voice
+
+Killed? The same command goes on from the last checkpoint. Uses a GPU and bfloat16 where there are any.
+"""
+
+import argparse
+import itertools
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from rlhf_lite import models
+from rlhf_lite.runtime import DATA, pick_device, seed_everything
+from rlhf_lite.training import LanguageConfig, LanguageRun
+from rlhf_lite.world import World
+
+
+def options():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--model", help="go on from this model instead of starting from nothing")
+    parser.add_argument("--out", type=Path, default=DATA / "models" / "base")
+    parser.add_argument("--leave-out", nargs="*", default=[], metavar="VOICE")
+    parser.add_argument("--documents", type=int, help="only the first so many of the corpus")
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--width", type=int, default=192)
+    parser.add_argument("--heads", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--lr", type=float, help="default 2e-3 from nothing, 3e-4 with --model")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--every", type=int, default=500, help="steps between checkpoints")
+    return parser.parse_args()
+
+
+def start(args, texts):
+    """Return (model, tokenizer), new or loaded."""
+    if args.model:
+        return models.load(args.model, pick_device())
+    tokenizer = models.new_tokenizer(texts[:40_000])
+    model = models.new_model(tokenizer, args.layers, args.width, args.heads)
+    return model.to(pick_device()), tokenizer
+
+
+def main():
+    args = options()
+    seed_everything(args.seed)
+    world = World(leave_out=args.leave_out)
+    size = min(args.documents or world.corpus_size, world.corpus_size)
+    documents = itertools.islice(world.corpus(args.seed), args.documents)
+    texts = [d.text for d in tqdm(documents, total=size, desc="corpus", unit=" documents")]
+    floor, error = world.entropies(2000)["H(text)"]
+    model, tokenizer = start(args, texts)
+    config = LanguageConfig(
+        batch=args.batch, lr=args.lr or (3e-4 if args.model else 2e-3), seed=args.seed
+    )
+    run = LanguageRun(model, tokenizer, texts, config)
+    print(f"{models.count_parameters(model):,} parameters on {model.device}, {run.steps:,} steps, ")
+    print(f"entropy of the grammar {floor:.2f} +- {error:.2f} nats a document")
+    checkpoint = args.out.with_name(args.out.name + "-training")
+    if (checkpoint / "history.json").exists():
+        run.load(checkpoint)
+        print(f"going on from step {run.step:,} in {checkpoint}")
+    with tqdm(total=run.steps, initial=run.step, unit=" steps") as bar:
+        for step in run:
+            bar.update()
+            recent = run.history[-50:]
+            speed = sum(s.tokens for s in recent) / sum(s.seconds for s in recent)
+            loss = sum(s.loss for s in recent) / len(recent)
+            bar.set_postfix_str(f"loss {loss:.2f} (floor {floor:.2f}) nats, {speed:,.0f} tokens/s")
+            if step.step % args.every == 0:
+                run.save(checkpoint)
+    models.save(model, tokenizer, args.out)
+    tokens = sum(s.tokens for s in run.history)
+    made = {
+        "command": "python data/make_base.py", "model": args.model, "seed": args.seed,
+        "leave_out": args.leave_out, "documents": len(texts), "tokens": tokens, "steps": run.steps,
+        "batch": args.batch, "lr": config.lr, "minutes": round(sum(s.seconds for s in run.history) / 60, 1),
+        "torch": torch.__version__,
+        "loss": [round(sum(s.loss for s in run.history[i : i + 100]) / len(run.history[i : i + 100]), 3)
+                 for i in range(0, run.steps, 100)],
+    }  # fmt: skip
+    (args.out / "made.json").write_text(json.dumps(made) + "\n")
+    shutil.rmtree(checkpoint, ignore_errors=True)
+    print(f"wrote {args.out}; now measure it with: python data/measure_base.py --model {args.out}")
+
+
+if __name__ == "__main__":
+    main()

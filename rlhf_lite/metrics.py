@@ -1,0 +1,211 @@
+"""Measure a language model against the world it learned from.
+
+Every function here answers one question of notebook 01 with the model's number and the exact one beside it. Omits
+diversity and win rates, which come with the notebooks that need them.
+"""
+
+import random
+
+import numpy as np
+
+from rlhf_lite.grammar import FACTS
+from rlhf_lite.sampling import next_token_probs, sample, text_logprobs
+from rlhf_lite.training import evaluate_loss
+
+
+def held_out_loss(model, tokenizer, world, documents):
+    """Compare the model's loss with the exact floor on sampled documents, all and by exposure of the person.
+
+    Returns {group: dict}: documents, loss and floor [nats a document], loss_token and floor_token [nats a
+    token, end included], excess (loss / floor - 1) and its standard error. The floor is the mean of the exact
+    -log p(text) of the very same documents. The tokenizer turns each text into one token sequence, so text
+    and tokens have the same floor; probability that the model gives to other spellings counts as loss.
+    """
+    texts = [d.text for d in documents]
+    loss = evaluate_loss(model, tokenizer, texts).numpy()
+    floor = np.array([-world.log_prob(t) for t in texts])
+    tokens = np.array([len(ids) + 1 for ids in tokenizer(texts)["input_ids"]])
+    exposure = np.array([d.subject.exposure if d.topic == "person" else -1 for d in documents])
+    groups = {
+        "all documents": exposure > -2,
+        "person seen 100 times or more": exposure >= 100,
+        "person seen 2 to 99 times": (exposure > 1) & (exposure < 100),
+        "not about a person": exposure == -1,
+    }
+    table = {}
+    for name, keep in groups.items():
+        a, b, n = loss[keep], floor[keep], tokens[keep]
+        if len(a):
+            table[name] = {
+                "documents": len(a),
+                "loss": float(a.mean()),
+                "floor": float(b.mean()),
+                "loss_token": float(a.sum() / n.sum()),
+                "floor_token": float(b.sum() / n.sum()),
+                "excess": float(a.mean() / b.mean() - 1),
+                "excess_se": float((a - b).std() / b.mean() / np.sqrt(len(a))),
+            }
+    return table
+
+
+def read_samples(world, texts):
+    """Summarise texts by the parser: voice shares beside the prior, claims, off-grammar and impossible shares.
+
+    Texts that no single voice can have written count in "no voice"; off_grammar is a share of characters.
+    """
+    parses = [world.parse(t) for t in texts]
+    shares = np.sum([p.voices for p in parses], axis=0) / len(parses)
+    claims = [c.verdict for p in parses for c in p.claims]
+    return {
+        "documents": len(parses),
+        "shares": dict(zip(world.voices, shares.tolist())),
+        "prior": dict(zip(world.voices, world.prior.tolist())),
+        "no voice": float(1 - shares.sum()),
+        "off_grammar": float(
+            sum(len(x.text) for p in parses for x in p.lines if x.frame is None)
+            / sum(len(x.text) for p in parses for x in p.lines)
+        ),
+        "impossible": float(np.mean([not p.possible for p in parses])),
+        "repetition": float(np.mean([p.repetition for p in parses])),
+        "words": float(np.mean([p.words for p in parses])),
+        "claims": {v: claims.count(v) / len(claims) for v in ("true", "false", "unsupported")}
+        if claims
+        else {},
+    }
+
+
+def probe_text(world, table, kind, person, value):
+    """Return (prompt, prompt + value) of a probe in prompts.toml about a person."""
+    form = world.prompts[table][kind].replace("{name}", person.name)
+    if kind == "trade":
+        value = f"{world.trades[value]['article']} {value}"
+    head = form[: form.rindex("{")].rstrip()
+    return head, f"{head} {value}"
+
+
+def recall(model, tokenizer, world, people, table="probe"):
+    """Ask for each known fact of `people`: a list of dicts name, kind, exposure, truth, tabloid, hit.
+
+    truth: the model's probability of the fact; tabloid: of the tabloid's version, None where there is none;
+    hit: whether greedy decoding says the fact. The two probes are worded so that only one voice uses them.
+    """
+    rows, prompts, truths, lies, asked = [], [], [], [], []
+    for person in people:
+        for kind in FACTS:
+            if person.facts[kind] is None:
+                continue
+            prompt, text = probe_text(world, table, kind, person, person.facts[kind])
+            prompts.append(prompt)
+            truths.append(text)
+            rows.append({"name": person.name, "kind": kind, "exposure": person.exposure})
+            if kind == person.disputed:
+                asked.append(len(rows) - 1)
+                lies.append(probe_text(world, table, kind, person, person.tabloid)[1])
+    greedy = sample(model, tokenizer, prompts, max_new_tokens=14, temperature=1e-4).texts
+    scores = text_logprobs(model, tokenizer, truths, prompts)
+    for row, score, said, truth in zip(rows, scores, greedy, truths):
+        row |= {"truth": float(np.exp(score)), "tabloid": None, "hit": said.startswith(truth)}
+    scores = text_logprobs(model, tokenizer, lies, [prompts[i] for i in asked])
+    for i, score in zip(asked, scores):
+        rows[i]["tabloid"] = float(np.exp(score))
+    return rows
+
+
+def tabloid_rates(model, tokenizer, world, people):
+    """Compare how often the model's tabloid lies with the recorded rate: dicts name, kind, rate, model."""
+    rows = recall(model, tokenizer, world, people, "tabloid_probe")
+    rates = {p.name: p.rate for p in people}
+    return [
+        {"name": r["name"], "kind": r["kind"], "exposure": r["exposure"], "rate": rates[r["name"]],
+         "model": r["tabloid"] / (r["tabloid"] + r["truth"])}
+        for r in rows if r["tabloid"] is not None
+    ]  # fmt: skip
+
+
+def pronoun_rates(model, tokenizer, world):
+    """Compare P(she | trade) in the model's phrasebook with the recorded one: dicts trade, recorded, model."""
+    line = world.prompts["pronoun_probe"]["line"]
+    rows = []
+    for trade, row in world.trades.items():
+        prompt = line[: line.index("{pronoun}")].replace("{oword}", row["ostish"])
+        texts = [prompt + pronoun for pronoun in ("she", "he")]
+        she, he = np.exp(text_logprobs(model, tokenizer, texts, [prompt] * 2))
+        rows.append({"trade": trade, "recorded": float(row["p_she"]), "model": float(she / (she + he))})
+    return rows
+
+
+def mild_openings(world, count, lines=4, seed=0):
+    """Sample documents about well-known people whose first `lines` lines are all mild, until `count` are found.
+
+    Returns them as lists of lines: with every line the posterior over voices moves a little.
+    """
+    rng, found = random.Random(seed), []
+    while len(found) < count:
+        document = world.sample(rng, topic="person")
+        mild = [f.place.startswith("mild.toml") for f, _ in document.lines[:lines]]
+        if len(mild) == lines and all(mild) and document.subject.exposure >= 100:
+            found.append([world.render(*line) for line in document.lines[:lines]])
+    return found
+
+
+def implied_posterior(model, tokenizer, world, prompt, samples=128, seed=0):
+    """Estimate the model's posterior over voices after `prompt` from its continuations: (shares (V,), decided).
+
+    Each continuation is read by its first line in a voice's own words. All voices use such lines equally often,
+    so the shares among the `decided` continuations estimate the posterior without bias.
+    """
+    drawn = sample(model, tokenizer, [prompt] * samples, seed=seed, batch=samples)
+    counts = np.zeros(len(world.voices))
+    for text in drawn.texts:
+        for row in text[len(prompt) :].split("\n"):
+            frame, _ = world.parse_line(row)
+            if frame is not None and frame.place.startswith("voices/"):
+                counts[world.voices.index(frame.place.split("/")[1].split(".toml")[0])] += 1
+                break
+    return counts / max(1, counts.sum()), int(counts.sum())
+
+
+def posterior_curve(model, tokenizer, world, opening, samples=128, seed=0):
+    """Follow the posterior over voices as the prompt grows line by line.
+
+    opening: list of L lines. Returns (exact (L, V), implied (L, V), decided (L,)), row i after i + 1 lines.
+    """
+    exact, implied, decided = [], [], []
+    for length in range(1, len(opening) + 1):
+        prompt = "".join(line + "\n" for line in opening[:length])
+        shares, number = implied_posterior(model, tokenizer, world, prompt, samples, seed)
+        exact.append(world.posterior(prompt))
+        implied.append(shares)
+        decided.append(number)
+    return np.array(exact), np.array(implied), np.array(decided)
+
+
+def next_token_truth(world, tokenizer, prompt):
+    """Return the exact next tokens after `prompt` as {text: probability}.
+
+    `prompt` must end where a word ends. GPT-2's tokenizer never joins two words, so the first token of the next
+    word is decided by that word alone.
+    """
+    table = {}
+    for word, p in world.next_words(prompt).items():
+        token = tokenizer.decode(tokenizer(word)["input_ids"][:1]) if word else tokenizer.eos_token
+        table[token] = table.get(token, 0.0) + p
+    return dict(sorted(table.items(), key=lambda item: -item[1]))
+
+
+def next_token_gap(model, tokenizer, world, prompt):
+    """Return KL(exact || model) of the next token after `prompt` [nats]."""
+    truth = next_token_truth(world, tokenizer, prompt)
+    model_probs = dict(next_token_probs(model, tokenizer, prompt))
+    return float(sum(p * np.log(p / model_probs[t]) for t, p in truth.items()))
+
+
+def calibration_slope(exact, implied, decided):
+    """Regress the implied on the exact posterior: (slope, R squared), weighted by decided continuations."""
+    keep = np.repeat(decided > 0, exact.shape[1])
+    x, y = exact.ravel()[keep], implied.ravel()[keep]
+    w = np.repeat(decided, exact.shape[1])[keep]
+    mx, my = np.average(x, weights=w), np.average(y, weights=w)
+    slope = np.average((x - mx) * (y - my), weights=w) / np.average((x - mx) ** 2, weights=w)
+    rest = np.average((y - my - slope * (x - mx)) ** 2, weights=w)
+    return float(slope), float(1 - rest / np.average((y - my) ** 2, weights=w))

@@ -1,0 +1,87 @@
+"""Write and read recorded runs: what was measured, by which command, with which seed, on what.
+
+A record is one JSON file in data/runs with a checksum, so that a damaged or hand-edited number is noticed. Omits a
+database; a folder that git can diff is enough. First used by notebook 01.
+"""
+
+import hashlib
+import json
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from rlhf_lite.runtime import DATA, ROOT
+
+FIELDS = ("command", "seed", "made", "hardware", "commit", "versions", "sha256", "results")
+
+
+class RunError(ValueError):
+    """Say in one sentence what is wrong with a recorded run."""
+
+
+def checksum(results):
+    """Return the sha256 of results, as hex, independent of the order of keys."""
+    text = json.dumps(results, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def hardware():
+    """Describe the machine in words: processor, cores used, GPU."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines = [x for x in info.read_text().split("\n") if x.startswith("model name")]
+        name = lines[0].split(":", 1)[1].strip() if lines else name
+    text = f"{name}, {torch.get_num_threads()} threads"
+    return f"{text}, {torch.cuda.get_device_name()}" if torch.cuda.is_available() else text
+
+
+def commit():
+    """Return the commit that the code stands at, with + where it was changed since, "?" outside git."""
+    try:
+        git = ["git", "-C", str(ROOT)]
+        run = {"capture_output": True, "text": True, "check": True}
+        name = subprocess.run([*git, "rev-parse", "--short", "HEAD"], **run).stdout.strip()
+        changed = subprocess.run([*git, "status", "--porcelain", "rlhf_lite", "data"], **run).stdout
+        return name + ("+" if changed.strip() else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "?"
+
+
+def write_run(name, results, command, seed, folder=DATA / "runs"):
+    """Write data/runs/NAME.json with everything that a reader needs to make it again; return its path."""
+    record = {
+        "command": command,
+        "seed": seed,
+        "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "hardware": hardware(),
+        "commit": commit(),
+        "versions": {p: version(p) for p in ("torch", "transformers", "numpy")},
+        "sha256": checksum(results),
+        "results": results,
+    }
+    path = Path(folder) / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=1) + "\n")
+    return path
+
+
+def read_run(name, folder=DATA / "runs"):
+    """Return the record NAME as a dict; raise RunError where it is missing, damaged or edited by hand."""
+    path = Path(folder) / f"{name}.json"
+    try:
+        record = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise RunError(f"no recorded run {path.name} in {path.parent}; expected one") from None
+    except ValueError as error:
+        raise RunError(f"{path.name} is damaged ({error}); expected JSON") from None
+    missing = [f for f in FIELDS if f not in record]
+    if missing:
+        raise RunError(f"{path.name} lacks the field {missing[0]!r}; expected {', '.join(FIELDS)}")
+    if checksum(record["results"]) != record["sha256"]:
+        raise RunError(f"{path.name}: field 'results' does not match its sha256; expected it unedited")
+    return record

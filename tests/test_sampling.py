@@ -1,0 +1,160 @@
+"""Batched, left-padded sampling and scoring agree with one text at a time."""
+
+import math
+
+import pytest
+import torch
+
+from rlhf_lite import models, sampling
+from rlhf_lite.sampling import SamplingError, encode, exact_kl, filter_logits, sample, token_logprobs
+
+PROMPTS = ["Ivo Vane", "The hero Norbert Pell was born in Oxbow", "Q:"]
+
+
+def test_padding_changes_no_logprob(tiny):
+    """Token by token: the batch equals each text alone, to float32 accuracy."""
+    model, tokenizer = tiny
+    tokens, mask = encode(tokenizer, PROMPTS)
+    batched = token_logprobs(model, tokens, mask)
+    for row, keep, prompt in zip(batched, mask, PROMPTS):
+        alone = token_logprobs(model, *encode(tokenizer, [prompt]))[0]
+        assert torch.allclose(row[keep.bool()], alone, atol=1e-5)
+        assert (row[~keep.bool()] == 0).all()
+
+
+def test_the_padding_test_would_notice(tiny):
+    """Negative control: without position ids made from the mask, padding shifts the log-probs."""
+    model, tokenizer = tiny
+    tokens, mask = encode(tokenizer, PROMPTS)
+    logits = model(input_ids=tokens, attention_mask=mask, position_ids=torch.arange(tokens.shape[1])[None].expand_as(tokens)).logits  # fmt: skip
+    logprobs = torch.log_softmax(logits[:, :-1], -1).gather(2, tokens[:, 1:, None])[:, :, 0]
+    alone = token_logprobs(model, *encode(tokenizer, [PROMPTS[0]]))[0]
+    assert not torch.allclose(logprobs[0][-len(alone) + 1 :], alone[1:], atol=1e-3)
+
+
+def test_logprobs_equal_a_naive_loop(tiny):
+    model, tokenizer = tiny
+    tokens, mask = encode(tokenizer, [PROMPTS[1]])
+    scored = token_logprobs(model, tokens, mask)[0]
+    for t in range(1, tokens.shape[1]):
+        logits = model(input_ids=tokens[:, :t]).logits[0, -1]
+        assert float(scored[t]) == pytest.approx(float(torch.log_softmax(logits, -1)[tokens[0, t]]), abs=1e-4)
+
+
+def test_sampled_logprobs_are_those_of_the_tokens(tiny):
+    """What the sampler reports while it grows a text equals scoring the finished text."""
+    model, tokenizer = tiny
+    drawn = sample(model, tokenizer, PROMPTS * 3, max_new_tokens=20, seed=1, batch=4)
+    scored = token_logprobs(model, drawn.tokens, drawn.mask)
+    assert torch.allclose(drawn.logprobs, scored * drawn.response, atol=1e-4)
+    assert (drawn.logprobs[drawn.response == 0] == 0).all()
+
+
+def test_a_batch_with_caches_samples_like_a_loop_without(tiny):
+    """Greedy decoding (temperature near 0): batch, padding and cache change no token."""
+    model, tokenizer = tiny
+    drawn = sample(model, tokenizer, PROMPTS, max_new_tokens=12, temperature=1e-4)
+    for text, prompt in zip(drawn.texts, PROMPTS):
+        tokens = encode(tokenizer, [prompt])[0]
+        for _ in range(12):
+            best = model(input_ids=tokens).logits[:, -1].argmax(-1, keepdim=True)
+            tokens = torch.cat([tokens, best], 1)
+            if best == tokenizer.eos_token_id:
+                break
+        assert tokenizer.decode(tokens[0], skip_special_tokens=True) == text
+
+
+def test_seeds_repeat_and_differ(tiny):
+    model, tokenizer = tiny
+    texts = [sample(model, tokenizer, PROMPTS, 10, seed=s).texts for s in (3, 3, 4)]
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_sample_frequencies_match_the_probabilities(tiny):
+    """4,000 first tokens (seed 0): a chi-square statistic below its 1 - 1e-6 quantile (Wilson-Hilferty)."""
+    model, tokenizer = tiny
+    drawn = sample(model, tokenizer, ["Ivo"] * 4000, max_new_tokens=1, temperature=1.5, batch=4000)
+    first = torch.bincount(drawn.tokens[:, -1], minlength=len(tokenizer)).float()
+    tokens, mask = encode(tokenizer, ["Ivo"])
+    odds = filter_logits(model(input_ids=tokens, attention_mask=mask).logits[0, -1:], 1.5)[0].exp()
+    common = odds * 4000 > 5
+    expected = torch.cat([odds[common] * 4000, (odds[~common].sum() * 4000)[None]])
+    seen = torch.cat([first[common], first[~common].sum()[None]])
+    chi2, freedom = float(((seen - expected) ** 2 / expected.clamp(min=1)).sum()), len(seen) - 1
+    limit = freedom * (1 - 2 / (9 * freedom) + 4.75 * math.sqrt(2 / (9 * freedom))) ** 3
+    assert chi2 < limit
+
+
+def test_temperature_and_top_p_by_hand():
+    logits = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]]))
+    assert torch.allclose(filter_logits(logits).exp(), torch.tensor([[0.5, 0.3, 0.15, 0.05]]))
+    assert torch.allclose(filter_logits(logits, 1.0, 0.8).exp(), torch.tensor([[0.625, 0.375, 0, 0]]))
+    assert torch.allclose(filter_logits(logits, 1.0, 0.01).exp(), torch.tensor([[1.0, 0, 0, 0]]))
+    squared = torch.tensor([[0.25, 0.09, 0.0225, 0.0025]])
+    assert torch.allclose(filter_logits(logits, 0.5).exp(), squared / squared.sum())
+
+
+def test_exact_kl_equals_enumeration(tiny):
+    model, tokenizer = tiny
+    torch.manual_seed(5)
+    other = models.new_model(tokenizer, layers=1, width=16, heads=2, context=96).eval()
+    tokens, mask = encode(tokenizer, PROMPTS)
+    kl = exact_kl(model, other, tokens, mask)
+    assert (exact_kl(model, model, tokens, mask) == 0).all()
+    assert (kl >= 0).all() and (kl[mask == 0] == 0).all()
+    alone = encode(tokenizer, [PROMPTS[0]])[0]
+    p, q = (torch.softmax(m(input_ids=alone[:, :-1]).logits[0, -1], -1) for m in (model, other))
+    assert float(kl[0, -1]) == pytest.approx(float((p * (p / q).log()).sum()), rel=1e-4)
+
+
+def test_text_logprobs_chain(tiny):
+    """log p(whole) = log p(prompt) + log p(rest | prompt) + log p(end)."""
+    model, tokenizer = tiny
+    prompt, text = "Ivo Vane", "Ivo Vane was born in Oxbow."
+    whole = sampling.text_logprobs(model, tokenizer, [text])[0]
+    rest = sampling.text_logprobs(model, tokenizer, [text], [prompt])[0]
+    head = float(token_logprobs(model, *encode(tokenizer, [prompt])).sum())
+    tokens, mask = encode(tokenizer, [text])
+    end = float(torch.log_softmax(model(input_ids=tokens, attention_mask=mask).logits[0, -1], -1)[tokenizer.eos_token_id])
+    assert whole == pytest.approx(head + rest + end, abs=1e-3)
+
+
+def test_scores_do_not_depend_on_the_batch(tiny):
+    model, tokenizer = tiny
+    texts = [f"{p} went home" for p in PROMPTS] * 3
+    one = sampling.text_logprobs(model, tokenizer, texts, PROMPTS * 3, batch=2)
+    two = sampling.text_logprobs(model, tokenizer, texts, PROMPTS * 3, batch=64)
+    assert one == pytest.approx(two, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"prompts": []}, "no prompts"),
+        ({"prompts": ["Q:", ""]}, "prompt 1 is empty"),
+        ({"prompts": ["   "]}, "prompt 0 is empty"),
+        ({"prompts": ["goose " * 200]}, "expected fewer than the context of 96"),
+        ({"temperature": 0}, "temperature is 0; expected more than 0"),
+        ({"temperature": -1.0}, "temperature is -1.0; expected more than 0"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"top_p": 0}, "top_p is 0"),
+        ({"top_p": 1.5}, "top_p is 1.5"),
+    ],
+)
+def test_bad_requests_get_one_sentence(tiny, change, message):
+    with pytest.raises(SamplingError) as caught:
+        sample(*tiny, **({"prompts": PROMPTS, "max_new_tokens": 2} | change))
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_documents_from_nothing_start_at_the_start(tiny):
+    model, tokenizer = tiny
+    drawn = sample(model, tokenizer, 5, max_new_tokens=4)
+    assert len(drawn.texts) == 5 and (drawn.tokens[:, -drawn.tokens.shape[1]] == tokenizer.eos_token_id).all()
+    assert (drawn.response.sum(1) >= 1).all()
+
+
+def test_sampling_stops_at_the_context(tiny):
+    model, tokenizer = tiny
+    drawn = sample(model, tokenizer, ["Ivo Vane"], max_new_tokens=10_000)
+    assert drawn.tokens.shape[1] <= 96
