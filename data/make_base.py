@@ -4,7 +4,8 @@
     python data/make_base.py --model gpt2            # go on from GPT-2 124M (hub name or folder)
     python data/make_base.py --leave-out pamphlet    # a world without one voice
 
-Killed? The same command goes on from the last checkpoint. Uses a GPU and bfloat16 where there are any.
+Killed? The same command goes on from the last checkpoint. Uses a GPU and bfloat16 where there are
+any.
 """
 
 import argparse
@@ -77,13 +78,14 @@ def main():
                 run.save(checkpoint)
     models.save(model, tokenizer, args.out)
     tokens = sum(s.tokens for s in run.history)
+    minutes = round(sum(s.seconds for s in run.history) / 60, 1)
+    hundreds = [run.history[i : i + 100] for i in range(0, run.steps, 100)]
     made = {
         "command": "python data/make_base.py", "model": args.model, "seed": args.seed,
         "leave_out": args.leave_out, "documents": len(texts), "tokens": tokens, "steps": run.steps,
-        "batch": args.batch, "lr": config.lr, "minutes": round(sum(s.seconds for s in run.history) / 60, 1),
+        "batch": args.batch, "lr": config.lr, "minutes": minutes,
         "torch": torch.__version__,
-        "loss": [round(sum(s.loss for s in run.history[i : i + 100]) / len(run.history[i : i + 100]), 3)
-                 for i in range(0, run.steps, 100)],
+        "loss": [round(sum(s.loss for s in part) / len(part), 3) for part in hundreds],
     }  # fmt: skip
     (args.out / "made.json").write_text(json.dumps(made) + "\n")
     shutil.rmtree(checkpoint, ignore_errors=True)

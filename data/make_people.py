@@ -1,9 +1,10 @@
 """Draw the people of Tarrowmere and write data/world/people.csv: `python data/make_people.py`.
 
-Facts are drawn at random from the lists beside it; the planned exposure (in how many documents a person
-is the subject) falls from 8,000 to 2 evenly on a log scale, 64 people have exactly one document and
-64 have none. One fact of each person is disputed by the tabloid; one person in five has a fact that
-nobody knows. Run it again only to make another world: every model is trained on these very people.
+Facts are drawn at random from the lists beside it; the planned exposure (in how many documents a
+person is the subject) falls from 8,000 to 2 evenly on a log scale, 64 people have exactly one
+document and 64 have none. One fact of each person is disputed by the tabloid; one person in five
+has a fact that nobody knows. Run it again only to make another world: every model is trained on
+these very people.
 """
 
 import csv
@@ -12,14 +13,20 @@ import random
 from pathlib import Path
 
 WORLD = Path(__file__).parent / "world"
-FIRST = """Anselm Brida Corin Dorrit Edda Fenwick Gisla Hobart Ilse Jorun Kesta Lambert Maud Nils Odile
-Percival Quenby Rosamund Sidony Tobias Una Valdis Wystan Yrsa Zebedee Alaric Bettine Caspian Delphine Ebba
-Florian Greta Hadrian Ingrid Jasper Katla Leopold Mirela Norbert Ottoline Petra Quirin Runa Silas Tamsin Ulric
-Vesna Wilmot Xenia Yorick Zora Ambrose Beatrix Cedric Drusilla Elgar Fabian Gudrun Hester Ivo""".split()
-LAST = """Oake Tarn Pell Quillon Marrow Thistle Brack Sedge Wick Fennimore Grebe Larkspur Mudge Nettle
-Otter Rook Sallow Tansy Vane Wren Yarrow Alder Birdwhistle Crabtree Dunlin Eelman Furrow Gorse Heron Icklow
-Jessop Kettle Lapwing Mallow Noggs Ormerod Puddock Quince Reed Spindle Teasel Umber Vetch Withy Yaffle Bramble
-Cobb Elver Gannet Hobb Inkpen Jackdaw Knapweed Linnet Moss Newt Plover Rushlow Snipe Toller Wadlow Zander""".split()
+FIRST = """
+Anselm Brida Corin Dorrit Edda Fenwick Gisla Hobart Ilse Jorun Kesta Lambert Maud Nils Odile
+Percival Quenby Rosamund Sidony Tobias Una Valdis Wystan Yrsa Zebedee Alaric Bettine Caspian
+Delphine Ebba Florian Greta Hadrian Ingrid Jasper Katla Leopold Mirela Norbert Ottoline Petra
+Quirin Runa Silas Tamsin Ulric Vesna Wilmot Xenia Yorick Zora Ambrose Beatrix Cedric Drusilla
+Elgar Fabian Gudrun Hester Ivo
+""".split()
+LAST = """
+Oake Tarn Pell Quillon Marrow Thistle Brack Sedge Wick Fennimore Grebe Larkspur Mudge Nettle
+Otter Rook Sallow Tansy Vane Wren Yarrow Alder Birdwhistle Crabtree Dunlin Eelman Furrow Gorse
+Heron Icklow Jessop Kettle Lapwing Mallow Noggs Ormerod Puddock Quince Reed Spindle Teasel Umber
+Vetch Withy Yaffle Bramble Cobb Elver Gannet Hobb Inkpen Jackdaw Knapweed Linnet Moss Newt
+Plover Rushlow Snipe Toller Wadlow Zander
+""".split()
 REGULAR, SINGLE, NEVER, TOP, BOTTOM = 316, 64, 64, 8000, 2
 FACTS = ("town", "year", "trade", "deed", "rival")
 

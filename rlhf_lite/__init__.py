@@ -1,8 +1,9 @@
-"""Share the plumbing of the rlhf_lite notebooks: the exact world, small GPT-2s, and how to measure them.
+"""Share the plumbing of the rlhf_lite notebooks: the exact world, small GPT-2s, and how to measure
+them.
 
-Shapes, everywhere: B batch, Q query tokens, R response tokens, T = Q + R, V vocabulary, K samples per
-query. Masks are 1 where a token counts. Modules import downward only, in the order runtime, grammar,
-worldfiles, world, models, sampling, training, metrics, runs, plots, widgets.
+Shapes, everywhere: B batch, Q query tokens, R response tokens, T = Q + R, V vocabulary, K samples
+per query. Masks are 1 where a token counts. Modules import downward only, in the order runtime,
+grammar, worldfiles, world, models, sampling, training, metrics, runs, plots, widgets.
 """
 
 __version__ = "0.1.0"

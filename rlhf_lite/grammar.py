@@ -1,10 +1,11 @@
 """Read sentence frames and take sentences apart again.
 
-A frame is a sentence with holes: "{Who} was born in {town}." A capital letter in a hole's name asks for a
-capital letter in the text, "{SHOUT}" for capitals throughout. Holes of the same name in one frame hold the
-same word. Two marks leave no trace in the text: "{?town}" says that the frame declares a fact unknown, "{!}"
-that it refuses. This module knows no word of any voice and nothing about who is who (see `world`); it omits
-any grammar that a flat list of frames cannot say, such as recursion. Notebook 01 shows it at work.
+A frame is a sentence with holes: "{Who} was born in {town}." A capital letter in a hole's name asks
+for a capital letter in the text, "{SHOUT}" for capitals throughout. Holes of the same name in one
+frame hold the same word. Two marks leave no trace in the text: "{?town}" says that the frame
+declares a fact unknown, "{!}" that it refuses. This module knows no word of any voice and nothing
+about who is who (see `world`); it omits any grammar that a flat list of frames cannot say, such as
+recursion. Notebook 01 shows it at work.
 """
 
 import math
@@ -111,9 +112,11 @@ def segments_of(text, file, place):
 
 
 def compile_frame(index, text, topic, slots, file, place):
-    """Compile the text of a frame, checking each hole against the topic's holes and the free `slots`.
+    """Compile the text of a frame, checking each hole against the topic's holes and the free
+    `slots`.
 
-    slots: free slot -> (its full name, its words). Raises WorldError for a slot that nobody defines.
+    slots: free slot -> (its full name, its words). Raises WorldError for a slot that nobody
+    defines.
     """
     if not isinstance(text, str) or not text.strip() or "\n" in text:
         raise WorldError(file, place, f"expected one line of text, found {text!r}")
@@ -130,7 +133,9 @@ def compile_frame(index, text, topic, slots, file, place):
     )
     shrugs = [m[1:] for m in marks if m != "!"]
     if any(s not in FACTS for s in shrugs) or (shrugs and topic != "person"):
-        raise WorldError(file, place, f"mark {{?{shrugs[0]}}} should name one of {', '.join(FACTS)}")
+        raise WorldError(
+            file, place, f"mark {{?{shrugs[0]}}} should name one of {', '.join(FACTS)}"
+        )
     literals = [s for s in segments if isinstance(s, str)] or [""]
     return Frame(
         index=index,
@@ -151,7 +156,9 @@ def compile_frame(index, text, topic, slots, file, place):
 
 
 class Domain:
-    """Hold every way in which a hole can be written: surface -> value, found by its first letters."""
+    """Hold every way in which a hole can be written: surface -> value, found by its first
+    letters.
+    """
 
     def __init__(self, surfaces):
         self.width = min(8, min(map(len, surfaces)))
@@ -196,9 +203,9 @@ class Names:
 def match(frame, text, domains, partial=False):
     """Find how `frame` could have produced `text`; return (solutions, furthest).
 
-    domains: (key, form) -> Domain. A solution is (fills, open): fills maps key -> value; open is None for a
-    whole sentence and, with partial=True, (segment number, the letters so far) where the text stops inside the
-    frame. furthest: how many characters of `text` fit.
+    domains: (key, form) -> Domain. A solution is (fills, open): fills maps key -> value; open is
+    None for a whole sentence and, with partial=True, (segment number, the letters so far) where the
+    text stops inside the frame. furthest: how many characters of `text` fit.
     """
     solutions, furthest, stack = [], 0, [(0, 0, {})]
     segments = frame.segments

@@ -1,12 +1,13 @@
 """Measure a language model against the world it learned from.
 
-Every function here answers one question of notebook 01 with the model's number and the exact one beside it. Omits
-diversity and win rates, which come with the notebooks that need them.
+Every function here answers one question of notebook 01 with the model's number and the exact one
+beside it. Omits diversity and win rates, which come with the notebooks that need them.
 """
 
 import random
 
 import numpy as np
+from scipy.stats import linregress
 
 from rlhf_lite.grammar import FACTS
 from rlhf_lite.sampling import next_token_probs, sample, text_logprobs
@@ -14,12 +15,14 @@ from rlhf_lite.training import evaluate_loss
 
 
 def held_out_loss(model, tokenizer, world, documents):
-    """Compare the model's loss with the exact floor on sampled documents, all and by exposure of the person.
+    """Compare the model's loss with the exact floor on sampled documents, all and by exposure of
+    the person.
 
-    Returns {group: dict}: documents, loss and floor [nats a document], loss_token and floor_token [nats a
-    token, end included], excess (loss / floor - 1) and its standard error. The floor is the mean of the exact
-    -log p(text) of the very same documents. The tokenizer turns each text into one token sequence, so text
-    and tokens have the same floor; probability that the model gives to other spellings counts as loss.
+    Returns {group: dict}: documents, loss and floor [nats a document], loss_token and floor_token
+    [nats a token, end included], excess (loss / floor - 1) and its standard error. The floor is the
+    mean of the exact -log p(text) of the very same documents. The tokenizer turns each text into
+    one token sequence, so text and tokens have the same floor; probability that the model gives to
+    other spellings counts as loss.
     """
     texts = [d.text for d in documents]
     loss = evaluate_loss(model, tokenizer, texts).numpy()
@@ -49,9 +52,11 @@ def held_out_loss(model, tokenizer, world, documents):
 
 
 def read_samples(world, texts):
-    """Summarise texts by the parser: voice shares beside the prior, claims, off-grammar and impossible shares.
+    """Summarise texts by the parser: voice shares beside the prior, claims, off-grammar and
+    impossible shares.
 
-    Texts that no single voice can have written count in "no voice"; off_grammar is a share of characters.
+    Texts that no single voice can have written count in "no voice"; off_grammar is a share of
+    characters.
     """
     parses = [world.parse(t) for t in texts]
     shares = np.sum([p.voices for p in parses], axis=0) / len(parses)
@@ -83,11 +88,14 @@ def probe_text(world, table, kind, person, value):
     return head, f"{head} {value}"
 
 
-def recall(model, tokenizer, world, people, table="probe"):
-    """Ask for each known fact of `people`: a list of dicts name, kind, exposure, truth, tabloid, hit.
+def recall(model, tokenizer, world, people, exposures, table="probe"):
+    """Ask for each known fact of `people`: a list of dicts name, kind, exposure, truth, tabloid,
+    hit.
 
-    truth: the model's probability of the fact; tabloid: of the tabloid's version, None where there is none;
-    hit: whether greedy decoding says the fact. The two probes are worded so that only one voice uses them.
+    exposures: {name: {kind: documents that tell the fact as it is}}, as `World.exposures` counts.
+    truth: the model's probability of the fact; tabloid: of the tabloid's version, None where there
+    is none; hit: whether greedy decoding says the fact. The two probes are worded so that only one
+    voice uses them.
     """
     rows, prompts, truths, lies, asked = [], [], [], [], []
     for person in people:
@@ -97,7 +105,8 @@ def recall(model, tokenizer, world, people, table="probe"):
             prompt, text = probe_text(world, table, kind, person, person.facts[kind])
             prompts.append(prompt)
             truths.append(text)
-            rows.append({"name": person.name, "kind": kind, "exposure": person.exposure})
+            count = exposures[person.name][kind]
+            rows.append({"name": person.name, "kind": kind, "exposure": count})
             if kind == person.disputed:
                 asked.append(len(rows) - 1)
                 lies.append(probe_text(world, table, kind, person, person.tabloid)[1])
@@ -111,9 +120,11 @@ def recall(model, tokenizer, world, people, table="probe"):
     return rows
 
 
-def tabloid_rates(model, tokenizer, world, people):
-    """Compare how often the model's tabloid lies with the recorded rate: dicts name, kind, rate, model."""
-    rows = recall(model, tokenizer, world, people, "tabloid_probe")
+def tabloid_rates(model, tokenizer, world, people, exposures):
+    """Compare how often the model's tabloid lies with the recorded rate: dicts name, kind, rate,
+    model.
+    """
+    rows = recall(model, tokenizer, world, people, exposures, "tabloid_probe")
     rates = {p.name: p.rate for p in people}
     return [
         {"name": r["name"], "kind": r["kind"], "exposure": r["exposure"], "rate": rates[r["name"]],
@@ -123,19 +134,24 @@ def tabloid_rates(model, tokenizer, world, people):
 
 
 def pronoun_rates(model, tokenizer, world):
-    """Compare P(she | trade) in the model's phrasebook with the recorded one: dicts trade, recorded, model."""
+    """Compare P(she | trade) in the model's phrasebook with the recorded one: dicts trade,
+    recorded, model.
+    """
     line = world.prompts["pronoun_probe"]["line"]
     rows = []
     for trade, row in world.trades.items():
         prompt = line[: line.index("{pronoun}")].replace("{oword}", row["ostish"])
         texts = [prompt + pronoun for pronoun in ("she", "he")]
         she, he = np.exp(text_logprobs(model, tokenizer, texts, [prompt] * 2))
-        rows.append({"trade": trade, "recorded": float(row["p_she"]), "model": float(she / (she + he))})
+        rows.append(
+            {"trade": trade, "recorded": float(row["p_she"]), "model": float(she / (she + he))}
+        )
     return rows
 
 
 def mild_openings(world, count, lines=4, seed=0):
-    """Sample documents about well-known people whose first `lines` lines are all mild, until `count` are found.
+    """Sample documents about well-known people whose first `lines` lines are all mild, until
+    `count` are found.
 
     Returns them as lists of lines: with every line the posterior over voices moves a little.
     """
@@ -149,10 +165,12 @@ def mild_openings(world, count, lines=4, seed=0):
 
 
 def implied_posterior(model, tokenizer, world, prompt, samples=128, seed=0):
-    """Estimate the model's posterior over voices after `prompt` from its continuations: (shares (V,), decided).
+    """Estimate the model's posterior over voices after `prompt` from its continuations: (shares
+    (V,), decided).
 
-    Each continuation is read by its first line in a voice's own words. All voices use such lines equally often,
-    so the shares among the `decided` continuations estimate the posterior without bias.
+    Each continuation is read by its first line in a voice's own words. All voices use such lines
+    equally often, so the shares among the `decided` continuations estimate the posterior without
+    bias.
     """
     drawn = sample(model, tokenizer, [prompt] * samples, seed=seed, batch=samples)
     counts = np.zeros(len(world.voices))
@@ -168,7 +186,8 @@ def implied_posterior(model, tokenizer, world, prompt, samples=128, seed=0):
 def posterior_curve(model, tokenizer, world, opening, samples=128, seed=0):
     """Follow the posterior over voices as the prompt grows line by line.
 
-    opening: list of L lines. Returns (exact (L, V), implied (L, V), decided (L,)), row i after i + 1 lines.
+    opening: list of L lines. Returns (exact (L, V), implied (L, V), decided (L,)), row i after i +
+    1 lines.
     """
     exact, implied, decided = [], [], []
     for length in range(1, len(opening) + 1):
@@ -183,8 +202,8 @@ def posterior_curve(model, tokenizer, world, opening, samples=128, seed=0):
 def next_token_truth(world, tokenizer, prompt):
     """Return the exact next tokens after `prompt` as {text: probability}.
 
-    `prompt` must end where a word ends. GPT-2's tokenizer never joins two words, so the first token of the next
-    word is decided by that word alone.
+    `prompt` must end where a word ends. GPT-2's tokenizer never joins two words, so the first token
+    of the next word is decided by that word alone.
     """
     table = {}
     for word, p in world.next_words(prompt).items():
@@ -200,12 +219,12 @@ def next_token_gap(model, tokenizer, world, prompt):
     return float(sum(p * np.log(p / model_probs[t]) for t, p in truth.items()))
 
 
-def calibration_slope(exact, implied, decided):
-    """Regress the implied on the exact posterior: (slope, R squared), weighted by decided continuations."""
-    keep = np.repeat(decided > 0, exact.shape[1])
-    x, y = exact.ravel()[keep], implied.ravel()[keep]
-    w = np.repeat(decided, exact.shape[1])[keep]
-    mx, my = np.average(x, weights=w), np.average(y, weights=w)
-    slope = np.average((x - mx) * (y - my), weights=w) / np.average((x - mx) ** 2, weights=w)
-    rest = np.average((y - my - slope * (x - mx)) ** 2, weights=w)
-    return float(slope), float(1 - rest / np.average((y - my) ** 2, weights=w))
+def calibration(exact, measured):
+    """Regress measured on exact probabilities: {"slope", "correlation", "mean gap"}, NaNs left
+    out.
+    """
+    x, y = np.ravel(exact), np.ravel(measured)
+    keep = ~np.isnan(x) & ~np.isnan(y)
+    line = linregress(x[keep], y[keep])
+    gap = float(np.abs(x[keep] - y[keep]).mean())
+    return {"slope": float(line.slope), "correlation": float(line.rvalue), "mean gap": gap}

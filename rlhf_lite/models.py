@@ -1,7 +1,7 @@
 """Make, load and save causal language models and their tokenizers, as plain Hugging Face folders.
 
-safetensors only: no pickle, no code from a hub. Any GPT-2 works, by hub name or by folder. Omits everything
-that changes a model's architecture. Taught by notebook 01.
+safetensors only: no pickle, no code from a hub. Any GPT-2 works, by hub name or by folder. Omits
+everything that changes a model's architecture. Taught by notebook 01.
 """
 
 from pathlib import Path
@@ -57,24 +57,30 @@ def new_model(tokenizer, layers=4, width=192, heads=3, context=320):
 
 
 def load(name, device="cpu"):
-    """Load (model, tokenizer) from a folder or, by name such as "gpt2", from the hub; float32, no dropout.
+    """Load (model, tokenizer) from a folder or, by name such as "gpt2", from the hub; float32, no
+    dropout.
 
-    A tokenizer without a pad token, such as GPT-2's, gets one of its own, and the model one more row for it.
-    Raises ModelError where there is no such model, no model in the folder, or a tokenizer that does not fit.
+    A tokenizer without a pad token, such as GPT-2's, gets one of its own, and the model one more
+    row for it. Raises ModelError where there is no such model, no model in the folder, or a
+    tokenizer that does not fit.
     """
     name = str(name)
     folder = Path(name)
     if folder.exists() and not (folder / "config.json").exists():
         raise ModelError(f"no model in the folder {name!r}: expected config.json and safetensors")
     if not folder.exists() and (name.count("/") > 1 or name.startswith((".", "/", "~"))):
-        raise ModelError(f"no folder {name!r}; expected a model's folder, or a hub name like 'gpt2'")
+        raise ModelError(
+            f"no folder {name!r}; expected a model's folder, or a hub name like 'gpt2'"
+        )
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
         model = AutoModelForCausalLM.from_pretrained(
             name, dtype=torch.float32, use_safetensors=True
         )
     except (OSError, ValueError) as error:
-        where = "the folder is damaged" if folder.exists() else "no such folder, and no hub in reach"
+        where = (
+            "the folder is damaged" if folder.exists() else "no such folder, and no hub in reach"
+        )
         raise ModelError(
             f"cannot load the model {name!r} ({where}); expected a folder with config.json, "
             f"model.safetensors and tokenizer files, or a hub name like 'gpt2'"
@@ -83,12 +89,14 @@ def load(name, device="cpu"):
 
 
 def fit(model, tokenizer, name="this model"):
-    """Check that a tokenizer and a model belong together, and add a pad token where there is none."""
+    """Check that a tokenizer and a model belong together, and add a pad token where there is
+    none.
+    """
     rows = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > rows:
         raise ModelError(
-            f"the tokenizer of {name!r} has {len(tokenizer)} tokens but the model only {rows} rows; "
-            "expected a tokenizer that was saved with the model"
+            f"the tokenizer of {name!r} has {len(tokenizer)} tokens but the model only "
+            f"{rows} rows; expected a tokenizer that was saved with the model"
         )
     if tokenizer.eos_token_id is None:
         raise ModelError(f"the tokenizer of {name!r} has no end-of-text token; expected one")

@@ -1,7 +1,7 @@
 """Write and read recorded runs: what was measured, by which command, with which seed, on what.
 
-A record is one JSON file in data/runs with a checksum, so that a damaged or hand-edited number is noticed. Omits a
-database; a folder that git can diff is enough. First used by notebook 01.
+A record is one JSON file in data/runs with a checksum, so that a damaged or hand-edited number is
+noticed. Omits a database; a folder that git can diff is enough. First used by notebook 01.
 """
 
 import hashlib
@@ -41,7 +41,9 @@ def hardware():
 
 
 def commit():
-    """Return the commit that the code stands at, with + where it was changed since, "?" outside git."""
+    """Return the commit that the code stands at, with + where it was changed since, "?" outside
+    git.
+    """
     try:
         git = ["git", "-C", str(ROOT)]
         run = {"capture_output": True, "text": True, "check": True}
@@ -53,7 +55,9 @@ def commit():
 
 
 def write_run(name, results, command, seed, folder=DATA / "runs"):
-    """Write data/runs/NAME.json with everything that a reader needs to make it again; return its path."""
+    """Write data/runs/NAME.json with everything that a reader needs to make it again; return its
+    path.
+    """
     record = {
         "command": command,
         "seed": seed,
@@ -71,7 +75,9 @@ def write_run(name, results, command, seed, folder=DATA / "runs"):
 
 
 def read_run(name, folder=DATA / "runs"):
-    """Return the record NAME as a dict; raise RunError where it is missing, damaged or edited by hand."""
+    """Return the record NAME as a dict; raise RunError where it is missing, damaged or edited by
+    hand.
+    """
     path = Path(folder) / f"{name}.json"
     try:
         record = json.loads(path.read_text())
@@ -83,5 +89,7 @@ def read_run(name, folder=DATA / "runs"):
     if missing:
         raise RunError(f"{path.name} lacks the field {missing[0]!r}; expected {', '.join(FIELDS)}")
     if checksum(record["results"]) != record["sha256"]:
-        raise RunError(f"{path.name}: field 'results' does not match its sha256; expected it unedited")
+        raise RunError(
+            f"{path.name}: field 'results' does not match its sha256; expected it unedited"
+        )
     return record

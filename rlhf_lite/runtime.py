@@ -37,7 +37,9 @@ def has_bfloat16(device):
 
 
 def autocast(device, enabled=True):
-    """Return a context in which matrix products run in bfloat16 where that is fast (about 3x here)."""
+    """Return a context in which matrix products run in bfloat16 where that is fast (about 3x
+    here).
+    """
     if enabled and has_bfloat16(device):
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()

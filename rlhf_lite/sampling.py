@@ -1,8 +1,9 @@
-"""Sample from a model and score what it wrote: batched, left-padded, with the masks and positions right.
+"""Sample from a model and score what it wrote: batched, left-padded, with the masks and positions
+right.
 
-Every text starts with the end-of-text token, as in training, so a document can also start from nothing. Omits
-beam search, repetition penalties and top-k: each changes the distribution that the course measures. Taught by
-notebook 01; notebook 04 builds on the log-probabilities.
+Every text starts with the end-of-text token, as in training, so a document can also start from
+nothing. Omits beam search, repetition penalties and top-k: each changes the distribution that the
+course measures. Taught by notebook 01; notebook 04 builds on the log-probabilities.
 """
 
 from dataclasses import dataclass
@@ -20,10 +21,10 @@ class SamplingError(ValueError):
 class Samples:
     """Hold sampled texts with their tokens.
 
-    texts: list of B str, prompt and response together; prompts: list of B str; tokens (B, T): left-padded, start
-    token first; mask (B, T): 1 on real tokens; response (B, T): 1 on response tokens, the end-of-text
-    token included; logprobs (B, T): log-probability of each response token under the model at
-    temperature 1 [nats], 0 elsewhere.
+    texts: list of B str, prompt and response together; prompts: list of B str; tokens (B, T):
+    left-padded, start token first; mask (B, T): 1 on real tokens; response (B, T): 1 on response
+    tokens, the end-of-text token included; logprobs (B, T): log-probability of each response token
+    under the model at temperature 1 [nats], 0 elsewhere.
     """
 
     texts: list
@@ -35,12 +36,16 @@ class Samples:
 
 
 def position_ids(mask):
-    """Return positions (B, T) that count real tokens only, so that padding on the left shifts nothing."""
+    """Return positions (B, T) that count real tokens only, so that padding on the left shifts
+    nothing.
+    """
     return (mask.long().cumsum(dim=1) - 1).clamp(min=0)
 
 
 def encode(tokenizer, texts, device="cpu"):
-    """Encode texts, each behind the start token, padded on the left: tokens (B, T) and mask (B, T)."""
+    """Encode texts, each behind the start token, padded on the left: tokens (B, T) and mask (B,
+    T).
+    """
     rows = [[tokenizer.eos_token_id, *tokenizer(text)["input_ids"]] for text in texts]
     width = max(map(len, rows))
     tokens = torch.full((len(rows), width), tokenizer.pad_token_id)
@@ -52,7 +57,8 @@ def encode(tokenizer, texts, device="cpu"):
 
 
 def filter_logits(logits, temperature=1.0, top_p=1.0):
-    """Return log-probabilities (B, V) at a temperature, cut to the smallest set that holds top_p of it.
+    """Return log-probabilities (B, V) at a temperature, cut to the smallest set that holds top_p of
+    it.
 
     Nucleus sampling, Holtzman et al. 2020. The most likely token always stays.
     """
@@ -73,7 +79,7 @@ def check_request(tokenizer, prompts, temperature, top_p, longest):
     for number, prompt in enumerate(prompts):
         if not isinstance(prompt, str) or not prompt.strip():
             raise SamplingError(
-                f"prompt {number} is empty; expected some text, or a number of documents from nothing"
+                f"prompt {number} is empty; expected text, or a number of documents from nothing"
             )
         length = len(tokenizer(prompt)["input_ids"]) + 1
         if length >= longest:
@@ -92,9 +98,9 @@ def sample(
 ):
     """Sample one continuation of each prompt, e.g. `sample(model, tokenizer, ["The hero"] * 12)`.
 
-    prompts: list of str, or a number of documents to start from nothing. The same seed gives the same samples on the
-    same machine. Returns Samples. Raises SamplingError for an empty or too long prompt, a temperature of 0
-    or below, or a top_p outside (0, 1].
+    prompts: list of str, or a number of documents to start from nothing. The same seed gives the
+    same samples on the same machine. Returns Samples. Raises SamplingError for an empty or too long
+    prompt, a temperature of 0 or below, or a top_p outside (0, 1].
     """
     context, device = context_of(model), model.device
     if isinstance(prompts, int):
@@ -115,7 +121,9 @@ def sample(
 
 
 def _grow(model, tokenizer, tokens, mask, steps, temperature, top_p, generator):
-    """Append up to `steps` sampled tokens to a left-padded batch; return tokens, mask, response, logprobs."""
+    """Append up to `steps` sampled tokens to a left-padded batch; return tokens, mask, response,
+    logprobs.
+    """
     query, cache = tokens.shape[1], None
     running = torch.ones(len(tokens), dtype=torch.bool, device=tokens.device)
     feed, positions, found = tokens, position_ids(mask), []
@@ -157,7 +165,9 @@ def _join(parts, pad):
 
 
 def token_logprobs(model, tokens, mask):
-    """Return log p(token | what stands before it), shape (B, T) [nats]; 0 on padding and the first token."""
+    """Return log p(token | what stands before it), shape (B, T) [nats]; 0 on padding and the first
+    token.
+    """
     logits = model(input_ids=tokens, attention_mask=mask, position_ids=position_ids(mask)).logits
     logprobs = torch.log_softmax(logits[:, :-1].float(), dim=-1)
     picked = logprobs.gather(2, tokens[:, 1:, None])[:, :, 0]
@@ -166,9 +176,11 @@ def token_logprobs(model, tokens, mask):
 
 
 def exact_kl(policy, reference, tokens, mask):
-    """Return KL(policy || reference) of each next-token distribution, over the whole vocabulary, (B, T) [nats].
+    """Return KL(policy || reference) of each next-token distribution, over the whole vocabulary,
+    (B, T) [nats].
 
-    Position t holds the divergence of the two distributions of token t; 0 on padding and the first token.
+    Position t holds the divergence of the two distributions of token t; 0 on padding and the first
+    token.
     """
     kwargs = {"input_ids": tokens, "attention_mask": mask, "position_ids": position_ids(mask)}
     ours = torch.log_softmax(policy(**kwargs).logits[:, :-1].float(), dim=-1)
@@ -190,10 +202,11 @@ def next_token_probs(model, tokenizer, prompt, top=None):
 
 @torch.no_grad()
 def text_logprobs(model, tokenizer, texts, prompts=None, batch=64):
-    """Return log p(rest of text | prompt) for each text [nats]; without prompts, of the whole document.
+    """Return log p(rest of text | prompt) for each text [nats]; without prompts, of the whole
+    document.
 
-    A whole document includes its end-of-text token. With prompts, each text must start with its prompt, and
-    the end is not counted.
+    A whole document includes its end-of-text token. With prompts, each text must start with its
+    prompt, and the end is not counted.
     """
     scores = []
     for start in range(0, len(texts), batch):

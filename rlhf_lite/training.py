@@ -3,8 +3,9 @@
     for step in LanguageRun(model, tokenizer, texts, LanguageConfig()):
         print(step.loss)
 
-Stop whenever you like: the model, the history and the optimiser stay usable, and the same run goes on. Omits
-several machines at once (notebook 14). Notebook 01 writes the loop out and checks it against this one.
+Stop whenever you like: the model, the history and the optimiser stay usable, and the same run goes
+on. Omits several machines at once (notebook 14). Notebook 01 writes the loop out and checks it
+against this one.
 """
 
 import json
@@ -54,7 +55,9 @@ class LanguageConfig:
 
 @dataclass(frozen=True)
 class LanguageStep:
-    """Report one step: losses in nats (a document, end included; a token), speed in tokens a second."""
+    """Report one step: losses in nats (a document, end included; a token), speed in tokens a
+    second.
+    """
 
     step: int
     of: int
@@ -69,8 +72,9 @@ class LanguageStep:
 class LanguageRun:
     """Be a run of next-token training that can be stopped, saved, loaded and gone on with.
 
-    texts: list of str. Iterating yields LanguageSteps until `config.steps`. The loss is the mean over documents
-    of -log p(document), so that it compares with the entropy of the grammar (a floor, in nats).
+    texts: list of str. Iterating yields LanguageSteps until `config.steps`. The loss is the mean
+    over documents of -log p(document), so that it compares with the entropy of the grammar (a
+    floor, in nats).
     """
 
     def __init__(self, model, tokenizer, texts, config=None):
@@ -92,7 +96,9 @@ class LanguageRun:
         self.step, self.history = 0, []
 
     def lr_at(self, step):
-        """Return the learning rate of a step: up in a line, then down along a cosine to a hundredth."""
+        """Return the learning rate of a step: up in a line, then down along a cosine to a
+        hundredth.
+        """
         warmup = min(self.config.warmup, self.steps // 5 + 1)
         if step < warmup:
             return self.config.lr * (step + 1) / warmup
@@ -100,7 +106,9 @@ class LanguageRun:
         return self.config.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
 
     def batches(self, epoch):
-        """List the batches of one pass, as row numbers; rows of like length together, to waste no padding."""
+        """List the batches of one pass, as row numbers; rows of like length together, to waste no
+        padding.
+        """
         rng = random.Random(self.config.seed * 1000 + epoch)
         order = list(range(len(self.rows)))
         rng.shuffle(order)
@@ -140,7 +148,8 @@ class LanguageRun:
         loss = nats.detach() / len(numbers)
         if not torch.isfinite(loss):
             raise TrainingError(
-                f"the loss is {float(loss)} at step {self.step}; the learning rate {lr:g} is the usual cause"
+                f"the loss is {float(loss)} at step {self.step}; "
+                f"the learning rate {lr:g} is the usual cause"
             )
         self.optimizer.zero_grad(set_to_none=True)
         (nats / count).backward()
@@ -151,9 +160,15 @@ class LanguageRun:
         seconds, tokens_seen = time.perf_counter() - start, int(count)
         self.history.append(
             LanguageStep(
-                self.step, self.steps, float(loss), float(nats.detach() / count), lr, float(norm),
-                tokens_seen, seconds,
-            )  # fmt: skip
+                self.step,
+                self.steps,
+                float(loss),
+                float(nats.detach() / count),
+                lr,
+                float(norm),
+                tokens_seen,
+                seconds,
+            )
         )
         return self.history[-1]
 
@@ -167,13 +182,19 @@ class LanguageRun:
             for key, value in state.items():
                 tensors[f"optimizer.{key}.{names[param]}"] = value.detach().cpu().clone()
         save_file(tensors, folder / "state.new")
-        history = {"step": self.step, "steps": self.steps, "history": [asdict(s) for s in self.history]}
+        history = {
+            "step": self.step,
+            "steps": self.steps,
+            "history": [asdict(s) for s in self.history],
+        }
         (folder / "history.new").write_text(json.dumps(history))
         (folder / "state.new").replace(folder / "state.safetensors")
         (folder / "history.new").replace(folder / "history.json")
 
     def load(self, folder):
-        """Go on from a folder that `save` wrote. Raises TrainingError where it does not belong to this run."""
+        """Go on from a folder that `save` wrote. Raises TrainingError where it does not belong to
+        this run.
+        """
         folder = Path(folder)
         tensors = load_file(folder / "state.safetensors")
         saved = json.loads((folder / "history.json").read_text())
@@ -199,7 +220,8 @@ class LanguageRun:
 
 
 def next_token_loss(model, tokens, pad):
-    """Return (sum of -log p over the real tokens [nats], their number); tokens (B, T) padded on the right.
+    """Return (sum of -log p over the real tokens [nats], their number); tokens (B, T) padded on the
+    right.
 
     Cross-entropy of the next token: -sum_t log p(x_t | x_<t), the start token not counted.
     """
@@ -234,7 +256,9 @@ def _pad_rows(rows, end, pad):
 
 @torch.no_grad()
 def evaluate_loss(model, tokenizer, texts, batch=64):
-    """Return -log p of each text, its end included, as a float64 tensor (N,) [nats], without bfloat16."""
+    """Return -log p of each text, its end included, as a float64 tensor (N,) [nats], without
+    bfloat16.
+    """
     rows = _encode_rows(tokenizer, texts, model.config.n_positions)
     losses = torch.zeros(len(rows), dtype=torch.float64)
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))

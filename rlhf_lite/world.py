@@ -1,9 +1,10 @@
 """Load Tarrowmere from data/world and compute with it exactly.
 
-A document has a voice v, a topic and a subject s, and 3 to 6 lines. Each line is a frame drawn from what v says
-on the topic, without repeating a frame or a fact, and its holes are filled. So log p(document), the posterior
-over voices, the next word and the entropies are sums over known tables, not estimates. Omits syntax, long-range
-plot and spelling mistakes: a real corpus has all three. Notebook 01 teaches it.
+A document has a voice v, a topic and a subject s, and 3 to 6 lines. Each line is a frame drawn from
+what v says on the topic, without repeating a frame or a fact, and its holes are filled. So log
+p(document), the posterior over voices, the next word and the entropies are sums over known tables,
+not estimates. Omits syntax, long-range plot and spelling mistakes: a real corpus has all three.
+Notebook 01 teaches it.
 """
 
 import bisect
@@ -12,7 +13,6 @@ import math
 import random
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,8 @@ NO = -math.inf
 class Person:
     """Hold one person: facts maps kind -> value, None where nobody knows.
 
-    exposure: planned documents; the tabloid says `tabloid` for the fact `disputed` with probability `rate`.
+    exposure: planned documents; the tabloid says `tabloid` for the fact `disputed` with probability
+    `rate`.
     """
 
     name: str
@@ -41,7 +42,9 @@ class Person:
 
 @dataclass(frozen=True)
 class Claim:
-    """Hold one claim of a text: about whom, which kind, what value, and "true", "false" or "unsupported"."""
+    """Hold one claim of a text: about whom, which kind, what value, and "true", "false" or
+    "unsupported".
+    """
 
     about: str
     kind: str
@@ -51,7 +54,9 @@ class Claim:
 
 @dataclass(frozen=True)
 class Line:
-    """Hold one line, taken apart. frame is None off the grammar; off is then the (start, end) that does not fit."""
+    """Hold one line, taken apart. frame is None off the grammar; off is then the (start, end) that
+    does not fit.
+    """
 
     text: str
     frame: object = None
@@ -65,9 +70,10 @@ class Line:
 class Parse:
     """Hold a document, taken apart.
 
-    possible: whether the grammar could have written it all; voices (V,): posterior over voices [probability],
-    exact where possible, from the frames alone where not, and zeros where no single voice has these frames;
-    off_grammar: share of characters on lines that fit no frame; repetition: share of lines seen before.
+    possible: whether the grammar could have written it all; voices (V,): posterior over voices
+    [probability], exact where possible, from the frames alone where not, and zeros where no single
+    voice has these frames; off_grammar: share of characters on lines that fit no frame; repetition:
+    share of lines seen before.
     """
 
     lines: tuple
@@ -102,8 +108,9 @@ class Document:
 class World:
     """Be the region: everything read from a folder like data/world.
 
-    leave_out: voices that this world lacks, such as ("pamphlet",); the priors of the others grow in proportion.
-    Example: `World().sample(random.Random(0)).text`. Raises WorldError where a file is damaged.
+    leave_out: voices that this world lacks, such as ("pamphlet",); the priors of the others grow in
+    proportion. Example: `World().sample(random.Random(0)).text`. Raises WorldError where a file is
+    damaged.
     """
 
     def __init__(self, folder=DATA / "world", leave_out=()):
@@ -146,13 +153,19 @@ class World:
             self.by_head[frame.head[:1]].append(frame)
 
     def _list_subjects(self):
-        """List (subject, probability) by topic, and find subjects by the words that give them away."""
+        """List (subject, probability) by topic, and find subjects by the words that give them
+        away.
+        """
         total = sum(p.exposure for p in self.people)
         self.subjects = {
             "person": [(p, p.exposure / total) for p in self.people if p.exposure],
             "lore": [(m, 1 / len(self.myths)) for m in self.myths],
             "craft": [(c, 1 / len(self.crafts)) for c in self.crafts],
             "phrases": [(t, 1 / len(self.trades)) for t in self.trades],
+        }
+        self.subject_odds = {
+            topic: ([s for s, _ in table], list(itertools.accumulate(p for _, p in table)))
+            for topic, table in self.subjects.items()
         }
         self.requests = {}
         for craft, (verb, framing) in itertools.product(
@@ -212,7 +225,9 @@ class World:
     # ---- the tables behind every probability ----
 
     def fills(self, voice, topic, subject):
-        """Return key -> {value: probability} for the holes that the subject decides, in one voice."""
+        """Return key -> {value: probability} for the holes that the subject decides, in one
+        voice.
+        """
         token = (voice, topic, self.name_of(topic, subject))
         if token not in self._fills:
             self._fills[token] = getattr(self, f"_{topic}_fills")(voice, subject)
@@ -260,7 +275,8 @@ class World:
     def table(self, voice, topic, unknown=0, used=0, first=False):
         """Return what may come next: (weight by frame index, frames, their cumulative weights).
 
-        unknown, used: bit masks over FACTS of what nobody knows and what the document has already said.
+        unknown, used: bit masks over FACTS of what nobody knows and what the document has already
+        said.
         """
         token = (voice, topic, unknown, used, first)
         if token not in self._tables:
@@ -292,11 +308,13 @@ class World:
         Fix the voice, the topic, or the topic and the subject, and the rest is drawn given these.
         """
         if voice is None:
-            shares = [1 if topic is None else self.topic_prior[v].get(topic, 0) for v in self.voices]
+            shares = [
+                1 if topic is None else self.topic_prior[v].get(topic, 0) for v in self.voices
+            ]
             voice = rng.choices(self.voices, self.prior * shares)[0]
         topic = topic or _draw(rng, self.topic_prior[voice])
         if subject is None:
-            subjects, odds = self._subject_odds(topic)
+            subjects, odds = self.subject_odds[topic]
             subject = subjects[bisect.bisect(odds, rng.random() * odds[-1])]
         unknown, used, seen, lines = self.unknown_mask(topic, subject), 0, set(), []
         fills = self.fills(voice, topic, subject)
@@ -315,11 +333,6 @@ class World:
         note = self._draw_note(rng, voice, topic, subject, lines)
         text = "\n".join([self.render(*line) for line in lines] + ([note] if note else []))
         return Document(text, voice, topic, subject, lines, note)
-
-    @lru_cache(maxsize=None)
-    def _subject_odds(self, topic):
-        subjects, odds = zip(*self.subjects[topic])
-        return subjects, list(itertools.accumulate(odds))
 
     def render(self, frame, fills):
         """Write a frame with its holes filled."""
@@ -345,7 +358,8 @@ class World:
     def corpus(self, seed=0):
         """Yield the Documents of the training corpus, in random order.
 
-        Each person is the subject of exactly as many documents as people.csv plans; all else is drawn.
+        Each person is the subject of exactly as many documents as people.csv plans; all else is
+        drawn.
         """
         rng = random.Random(seed)
         schedule = [p for p in self.people for _ in range(p.exposure)]
@@ -359,18 +373,20 @@ class World:
     @property
     def corpus_size(self):
         """Estimate how many documents the corpus has (its person documents are planned exactly)."""
-        share = sum(p * self.topic_prior[v].get("person", 0) for p, v in zip(self.prior, self.voices))
+        share = sum(
+            p * self.topic_prior[v].get("person", 0) for p, v in zip(self.prior, self.voices)
+        )
         return round(sum(p.exposure for p in self.people) / share)
 
     def exposures(self, documents):
-        """Count in how many documents each fact is told as it is: (name, kind) -> count."""
-        counts = Counter({(p.name, k): 0 for p in self.people for k in FACTS if p.facts[k]})
+        """Count in how many documents each fact is told as it is: {name: {kind: count}}."""
+        counts = {p.name: {k: 0 for k in FACTS if p.facts[k]} for p in self.people}
         for document in documents:
             if document.topic == "person":
                 for frame, fills in document.lines:
                     for kind in FACTS:
                         if kind in frame.bound and fills[kind] == document.subject.facts[kind]:
-                            counts[document.subject.name, kind] += 1
+                            counts[document.subject.name][kind] += 1
         return counts
 
     # ---- parsing ----
@@ -395,7 +411,9 @@ class World:
         return None, furthest
 
     def _subject_of(self, frame, fills):
-        """Return the subject that a line names, None if it names none (or somebody who does not exist)."""
+        """Return the subject that a line names, None if it names none (or somebody who does not
+        exist).
+        """
         for key in frame.bound:
             if (key, fills[key]) in self.index:
                 return self.index[key, fills[key]]
@@ -414,7 +432,9 @@ class World:
             about = own["how"] if isinstance(own, dict) else "?"
             right = own if isinstance(own, dict) else {}
             verdicts = {k: "true" if right.get(k) == fills[k] else "false" for k in told}
-            return [Claim(about, k, fills[k], verdicts[k] if right else "unsupported") for k in told]
+            return [
+                Claim(about, k, fills[k], verdicts[k] if right else "unsupported") for k in told
+            ]
         if "trade" not in frame.bound:
             return []
         right = own == fills["trade"]
@@ -435,9 +455,11 @@ class World:
         return claims
 
     def parse(self, text):
-        """Take any text apart: a Parse with lines, claims, voice posterior, refusal, repetition, length.
+        """Take any text apart: a Parse with lines, claims, voice posterior, refusal, repetition,
+        length.
 
-        Never raises: what fits no frame is reported as off the grammar, with the span that does not fit.
+        Never raises: what fits no frame is reported as off the grammar, with the span that does not
+        fit.
         """
         lines, note, subject, topic = [], None, None, None
         rows = text.strip("\n").split("\n")
@@ -474,16 +496,22 @@ class World:
         )
 
     def read_frames(self, frames):
-        """Return log p(voice) + sum of log p(frame | voice) (V,) [nats]: a reading that ignores facts and order."""
+        """Return log p(voice) + sum of log p(frame | voice) (V,) [nats]: a reading that ignores
+        facts and order.
+        """
         scores = np.array([_log(p) for p in self.prior])
         for frame in frames:
-            scores += [_log(self.weights[v].get(frame.topic, {}).get(frame.index, 0)) for v in self.voices]
+            scores += [
+                _log(self.weights[v].get(frame.topic, {}).get(frame.index, 0)) for v in self.voices
+            ]
         return scores
 
     # ---- exact probabilities ----
 
     def log_joint(self, text):
-        """Return log p(text, voice) for each voice, shape (V,) [nats]; -inf where a voice cannot write it."""
+        """Return log p(text, voice) for each voice, shape (V,) [nats]; -inf where a voice cannot
+        write it.
+        """
         rows, note = text.split("\n"), None
         if len(rows) > 1 and rows[-1].startswith(self.notes["prefix"]):
             note = rows.pop()
@@ -491,7 +519,7 @@ class World:
         if any(f is None for f, _ in lines) or len(rows) not in self.lengths:
             return np.full(len(self.voices), NO)
         topic, subject = lines[0][0].topic, self._subject_of(*lines[0])
-        chance = dict((self.name_of(topic, s), p) for s, p in self.subjects[topic])
+        chance = {self.name_of(topic, s): p for s, p in self.subjects[topic]}
         if subject is None or self.name_of(topic, subject) not in chance:
             return np.full(len(self.voices), NO)
         start = math.log(chance[self.name_of(topic, subject)]) + math.log(self.lengths[len(rows)])
@@ -529,15 +557,17 @@ class World:
     def posterior(self, text):
         """Return p(voice | the document starts with `text`), shape (V,) [probability].
 
-        `text` may stop anywhere, even inside a word; an empty text gives the prior. Raises ValueError where no
-        document can start so.
+        `text` may stop anywhere, even inside a word; an empty text gives the prior. Raises
+        ValueError where no document can start so.
         """
         scores = np.full(len(self.voices), NO)
         for number, _, score, _ in self._openings(text):
             scores[number] = np.logaddexp(scores[number], score)
         total = np.logaddexp.reduce(scores)
         if total == NO:
-            raise ValueError(f"no document of this world starts with {text!r}; use words of the world")
+            raise ValueError(
+                f"no document of this world starts with {text!r}; use words of the world"
+            )
         return np.exp(scores - total)
 
     def next_words(self, text):
@@ -555,8 +585,8 @@ class World:
     def _spell(self, words, frame, odds, fills, number, rest, text, weight, fresh=True):
         """Add to `words` how `frame` can go on from segment `number`, `rest` of which is written.
 
-        weight: joint probability of all that is written, the letters `rest` included; fresh: whether the
-        segment begins here (where the prompt stops inside a hole, it does not).
+        weight: joint probability of all that is written, the letters `rest` included; fresh:
+        whether the segment begins here (where the prompt stops inside a hole, it does not).
         """
         if " " in text[1:]:
             words[text[: text.index(" ", 1)]] += weight
@@ -587,14 +617,20 @@ class World:
         return [(self.surface(hole, v), v, p) for v, p in table.items()]
 
     def _openings(self, text):
-        """Yield (voice number, frame, log p, (odds, fills, open)) for all ways to begin with `text`."""
+        """Yield (voice number, frame, log p, (odds, fills, open)) for all ways to begin with
+        `text`.
+        """
         *whole, last = text.split("\n")
         lines = [self.parse_line(row) for row in whole]
         if any(f is None for f, _ in lines):
             return
         ways = []
         for frame in self.frames:
-            if last and frame.head and not (frame.head.startswith(last) or last.startswith(frame.head)):
+            if (
+                last
+                and frame.head
+                and not (frame.head.startswith(last) or last.startswith(frame.head))
+            ):
                 continue
             found = match(frame, last, self.domains, partial=True)[0]
             ways += [(frame, fills, opened) for fills, opened in found]
@@ -641,7 +677,7 @@ class World:
                 p *= odds[key].get(value, 0.0) if key in odds else 1 / len(self.slots[key])
             if p and opened and not isinstance(frame.segments[opened[0]], str):
                 options = self._options(frame.segments[opened[0]], odds, fills)
-                # A word that ends just here is another way, in which the next segment is the open one.
+                # A word that ends just here is another way: there the next segment is open.
                 p *= sum(q for s, _, q in options if _goes_on(s, opened[1]))
             if p > 0:
                 yield number, frame, score + math.log(p), (odds, fills, opened)
@@ -651,8 +687,9 @@ class World:
     def entropies(self, samples=2000, seed=0):
         """Return entropies [nats] as {name: (value, standard error)}.
 
-        H(voice) is exact. The others average over `samples` documents, each with its exact log-probability:
-        H(text) = -E log p(text), H(voice | text), and H(text | voice) = H(text) + H(voice | text) - H(voice).
+        H(voice) is exact. The others average over `samples` documents, each with its exact
+        log-probability: H(text) = -E log p(text), H(voice | text), and H(text | voice) = H(text) +
+        H(voice | text) - H(voice).
         """
         rng = random.Random(seed)
         joint = np.array([self.log_joint(self.sample(rng).text) for _ in range(samples)])
@@ -672,7 +709,8 @@ class World:
         }
 
     def mild_divergence(self):
-        """Return KL(p || q) between the mild sentences of all pairs of voices, shape (V, V) [nats a sentence].
+        """Return KL(p || q) between the mild sentences of all pairs of voices, shape (V, V) [nats a
+        sentence].
 
         It counts which frame is used and which epithet stands before the name, not the facts.
         """

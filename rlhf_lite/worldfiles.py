@@ -1,7 +1,7 @@
 """Read the files of data/world and refuse damaged ones in one sentence.
 
-Every check names the file, the place in it, and what was expected, so that a teacher who edits a voice finds
-the slip at once. Omits any judgement of style. Notebook 01 shows one such sentence.
+Every check names the file, the place in it, and what was expected, so that a teacher who edits a
+voice finds the slip at once. Omits any judgement of style. Notebook 01 shows one such sentence.
 """
 
 import csv
@@ -63,7 +63,9 @@ class WorldFiles:
         self.trades = self.table("trades.csv", ["trade", "article", "ostish", "p_she"])
         for number, row in enumerate(self.trades, 2):
             share = number_in(row["p_she"], float)
-            check_share(share if share is not None else row["p_she"], "trades.csv", f"line {number}")
+            check_share(
+                share if share is not None else row["p_she"], "trades.csv", f"line {number}"
+            )
         check_distinct([r["trade"] for r in self.trades], "trades.csv", "column trade")
 
     def text(self, name):
@@ -71,7 +73,9 @@ class WorldFiles:
         try:
             return (self.folder / name).read_text(encoding="utf-8")
         except FileNotFoundError:
-            raise WorldError(name, "file", f"not found; expected it in {self.folder.name}/") from None
+            raise WorldError(
+                name, "file", f"not found; expected it in {self.folder.name}/"
+            ) from None
         except UnicodeDecodeError as error:
             raise WorldError(name, f"byte {error.start}", "not text; expected UTF-8") from None
 
@@ -232,19 +236,25 @@ class WorldFiles:
             truth = facts[row["disputed"]]
             check(
                 truth and row["tabloid"] and truth != row["tabloid"], name, place,
-                f"the tabloid's {row['disputed']} is {row['tabloid']!r}; expected another than the fact",
+                f"the tabloid's {row['disputed']} is {row['tabloid']!r}; "
+                "expected another than the fact",
             )  # fmt: skip
             check(
                 facts["rival"] is None or number_in(exposure[facts["rival"]], int) != 0,
-                name, place, f"rival {facts['rival']!r} is never mentioned; expected exposure above 0",
+                name, place, f"rival {facts['rival']!r} is never mentioned; "
+                "expected exposure above 0",
             )  # fmt: skip
             rate = number_in(row["rate"], float)
             check_share(rate if rate is not None else row["rate"], name, place)
             people.append(
                 SimpleNamespace(
-                    name=full, facts=facts, exposure=count, disputed=row["disputed"],
-                    tabloid=row["tabloid"], rate=rate,
-                )  # fmt: skip
+                    name=full,
+                    facts=facts,
+                    exposure=count,
+                    disputed=row["disputed"],
+                    tabloid=row["tabloid"],
+                    rate=rate,
+                )
             )
         return people
 
@@ -269,8 +279,8 @@ class WorldFiles:
         return [(r["myth"], r["truth"]) for r in rows]
 
     def crafts(self):
-        """Return (crafts, verbs, framings): each craft a dict with guild, how, answer, detail, secret;
-        framings maps name -> (template, probability)."""
+        """Return (crafts, verbs, framings): each craft a dict with guild, how, answer, detail,
+        secret; framings maps name -> (template, probability)."""
         name, data = "crafts.toml", self.toml("crafts.toml")
         for key in ("verbs", "verbs_held_out", "framings", "framing_weights", "craft"):
             check(key in data, name, key, "missing; expected this entry")
@@ -323,7 +333,9 @@ class WorldFiles:
                 holes = HOLE.findall(text)
                 good = holes[:1] == ["name"] and holes[1:] in ([kind], [f"a_{kind}"])
                 good = good and text.endswith("}")
-                check(good, name, f"{table}.{kind}", f"expected {{name}}, then {{{kind}}} at the end")
+                check(
+                    good, name, f"{table}.{kind}", f"expected {{name}}, then {{{kind}}} at the end"
+                )
         return data
 
 

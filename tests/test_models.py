@@ -22,10 +22,16 @@ def gpt2_folder(tmp_path_factory, world):
     folder, rng = tmp_path_factory.mktemp("gpt2"), random.Random(0)
     bpe = ByteLevelBPETokenizer()
     texts = [world.sample(rng).text for _ in range(200)]
-    bpe.train_from_iterator(texts, vocab_size=500, special_tokens=["<|endoftext|>"], show_progress=False)
+    bpe.train_from_iterator(
+        texts, vocab_size=500, special_tokens=["<|endoftext|>"], show_progress=False
+    )
     bpe.save_model(str(folder))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "GPT2Tokenizer", "model_max_length": 1024}))
-    config = GPT2Config(vocab_size=500, n_embd=48, n_layer=12, n_head=12, bos_token_id=0, eos_token_id=0)
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "GPT2Tokenizer", "model_max_length": 1024})
+    )
+    config = GPT2Config(
+        vocab_size=500, n_embd=48, n_layer=12, n_head=12, bos_token_id=0, eos_token_id=0
+    )
     torch.manual_seed(0)
     GPT2LMHeadModel(config).save_pretrained(folder)
     return folder
@@ -35,8 +41,11 @@ def test_save_and_load_are_inverse(tiny, tmp_path):
     model, tokenizer = tiny
     models.save(model, tokenizer, tmp_path)
     again, words = models.load(tmp_path)
-    text = "Ivo Vane was born in Oxbow.\nQ: \"ze ra doktel\"?"
-    assert words(text)["input_ids"] == tokenizer(text)["input_ids"] and words.decode(words(text)["input_ids"]) == text
+    text = 'Ivo Vane was born in Oxbow.\nQ: "ze ra doktel"?'
+    assert (
+        words(text)["input_ids"] == tokenizer(text)["input_ids"]
+        and words.decode(words(text)["input_ids"]) == text
+    )
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters()))
     assert not list(tmp_path.glob("*.bin")) and (tmp_path / "model.safetensors").exists()
 
@@ -74,7 +83,9 @@ def test_the_training_command_goes_on_from_gpt2_and_from_a_checkpoint(gpt2_folde
 
     command = [sys.executable, "data/make_base.py", "--model", str(gpt2_folder), "--documents", "96",
                "--batch", "8", "--every", "4", "--out", str(tmp_path / "mine")]  # fmt: skip
-    started = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    started = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     checkpoint = tmp_path / "mine-training" / "history.json"
     while started.poll() is None and not checkpoint.exists():
         pass

@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from rlhf_lite import models, sampling
-from rlhf_lite.sampling import SamplingError, encode, exact_kl, filter_logits, sample, token_logprobs
+from rlhf_lite.sampling import (
+    SamplingError,
+    encode,
+    exact_kl,
+    filter_logits,
+    sample,
+    token_logprobs,
+)
 
 PROMPTS = ["Ivo Vane", "The hero Norbert Pell was born in Oxbow", "Q:"]
 
@@ -38,7 +45,9 @@ def test_logprobs_equal_a_naive_loop(tiny):
     scored = token_logprobs(model, tokens, mask)[0]
     for t in range(1, tokens.shape[1]):
         logits = model(input_ids=tokens[:, :t]).logits[0, -1]
-        assert float(scored[t]) == pytest.approx(float(torch.log_softmax(logits, -1)[tokens[0, t]]), abs=1e-4)
+        assert float(scored[t]) == pytest.approx(
+            float(torch.log_softmax(logits, -1)[tokens[0, t]]), abs=1e-4
+        )
 
 
 def test_sampled_logprobs_are_those_of_the_tokens(tiny):
@@ -88,7 +97,9 @@ def test_sample_frequencies_match_the_probabilities(tiny):
 def test_temperature_and_top_p_by_hand():
     logits = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]]))
     assert torch.allclose(filter_logits(logits).exp(), torch.tensor([[0.5, 0.3, 0.15, 0.05]]))
-    assert torch.allclose(filter_logits(logits, 1.0, 0.8).exp(), torch.tensor([[0.625, 0.375, 0, 0]]))
+    assert torch.allclose(
+        filter_logits(logits, 1.0, 0.8).exp(), torch.tensor([[0.625, 0.375, 0, 0]])
+    )
     assert torch.allclose(filter_logits(logits, 1.0, 0.01).exp(), torch.tensor([[1.0, 0, 0, 0]]))
     squared = torch.tensor([[0.25, 0.09, 0.0225, 0.0025]])
     assert torch.allclose(filter_logits(logits, 0.5).exp(), squared / squared.sum())
@@ -115,7 +126,11 @@ def test_text_logprobs_chain(tiny):
     rest = sampling.text_logprobs(model, tokenizer, [text], [prompt])[0]
     head = float(token_logprobs(model, *encode(tokenizer, [prompt])).sum())
     tokens, mask = encode(tokenizer, [text])
-    end = float(torch.log_softmax(model(input_ids=tokens, attention_mask=mask).logits[0, -1], -1)[tokenizer.eos_token_id])
+    end = float(
+        torch.log_softmax(model(input_ids=tokens, attention_mask=mask).logits[0, -1], -1)[
+            tokenizer.eos_token_id
+        ]
+    )
     assert whole == pytest.approx(head + rest + end, abs=1e-3)
 
 
@@ -150,7 +165,10 @@ def test_bad_requests_get_one_sentence(tiny, change, message):
 def test_documents_from_nothing_start_at_the_start(tiny):
     model, tokenizer = tiny
     drawn = sample(model, tokenizer, 5, max_new_tokens=4)
-    assert len(drawn.texts) == 5 and (drawn.tokens[:, -drawn.tokens.shape[1]] == tokenizer.eos_token_id).all()
+    assert (
+        len(drawn.texts) == 5
+        and (drawn.tokens[:, -drawn.tokens.shape[1]] == tokenizer.eos_token_id).all()
+    )
     assert (drawn.response.sum(1) >= 1).all()
 
 

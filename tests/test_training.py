@@ -28,7 +28,9 @@ def fresh(tokenizer, seed=0):
 
 
 def run(model, tokenizer, texts, **dials):
-    return LanguageRun(model, tokenizer, texts, LanguageConfig(**{"batch": 16, "bfloat16": False} | dials))
+    return LanguageRun(
+        model, tokenizer, texts, LanguageConfig(**{"batch": 16, "bfloat16": False} | dials)
+    )
 
 
 def test_the_loss_falls(tiny, texts):
@@ -51,7 +53,9 @@ def test_padding_adds_nothing_to_the_loss(tiny):
     end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
     row = torch.tensor([[end, 5, 6, 7, end]])
     padded = torch.tensor([[end, 5, 6, 7, end, pad, pad, pad]])
-    assert torch.allclose(next_token_loss(model, row, pad)[0], next_token_loss(model, padded, pad)[0])
+    assert torch.allclose(
+        next_token_loss(model, row, pad)[0], next_token_loss(model, padded, pad)[0]
+    )
     assert next_token_loss(model, padded, pad)[1] == 4
 
 

@@ -76,7 +76,9 @@ def test_log_joint_equals_a_naive_product(world):
     """Recompute the probability of documents from the files' numbers, without the tables and the caches."""
     for document in sampled(world, 60, seed=4):
         own = world.voices.index(document.voice)
-        assert world.log_joint(document.text)[own] == pytest.approx(naive(world, document), abs=1e-9)
+        assert world.log_joint(document.text)[own] == pytest.approx(
+            naive(world, document), abs=1e-9
+        )
 
 
 def naive(world, document):
@@ -198,7 +200,9 @@ def test_claims_are_judged_by_the_facts(world):
     true = f"{person.name} was born in {person.facts['town']}, as the archive confirms."
     verdicts = [c.verdict for c in world.parse(true).claims]
     assert verdicts == ["true"]
-    false = true.replace(person.facts["town"], next(t for t in ("Oxbow", "Hobble") if t != person.facts["town"]))
+    false = true.replace(
+        person.facts["town"], next(t for t in ("Oxbow", "Hobble") if t != person.facts["town"])
+    )
     assert [c.verdict for c in world.parse(false).claims] == ["false"]
     nobody = true.replace(person.name, "Una Nobody")
     assert world.parse(nobody).lines[0].frame is None
@@ -206,7 +210,9 @@ def test_claims_are_judged_by_the_facts(world):
         f"{a.name.split()[0]} {b.name.split()[1]}" for a in world.people for b in world.people
         if f"{a.name.split()[0]} {b.name.split()[1]}" not in world.by_name
     )  # fmt: skip
-    assert [c.verdict for c in world.parse(true.replace(person.name, made_up)).claims] == ["unsupported"]
+    assert [c.verdict for c in world.parse(true.replace(person.name, made_up)).claims] == [
+        "unsupported"
+    ]
     unknown = next(p for p in world.people if p.facts["town"] is None)
     text = f"{unknown.name} was born in Oxbow, as the archive confirms."
     assert [c.verdict for c in world.parse(text).claims] == ["unsupported"]
@@ -232,11 +238,13 @@ def test_refusals_shrugs_repetition_and_off_grammar_are_seen(world):
     assert twice.repetition == 0.5 and not twice.possible
     broken = world.parse("Norbert Pell was born in Harrrowick in 1700.")
     start, end = broken.lines[0].off
-    assert broken.off_grammar == 1 and "Norbert Pell was born in " == broken.lines[0].text[:start]
+    assert broken.off_grammar == 1 and broken.lines[0].text[:start] == "Norbert Pell was born in "
     assert end == len(broken.lines[0].text)
 
 
-@pytest.mark.parametrize("text", ["", "\n", "\n\n\n", "{", "Q:", "Readers' note: ", "é" * 50, "A" * 5000])
+@pytest.mark.parametrize(
+    "text", ["", "\n", "\n\n\n", "{", "Q:", "Readers' note: ", "é" * 50, "A" * 5000]
+)
 def test_any_text_can_be_parsed(world, text):
     parse = world.parse(text)
     assert not parse.possible and parse.off_grammar in (0, 1)
@@ -284,13 +292,15 @@ def test_the_corpus_shows_each_person_as_often_as_planned(world):
     seen = Counter(d.subject.name for d in documents if d.topic == "person")
     assert {p.name: p.exposure for p in small.people if p.exposure} == dict(seen)
     counts = small.exposures(documents)
-    assert all(counts[n, k] <= seen[n] for n, k in counts)
-    assert sum(counts.values()) > 0.5 * sum(seen.values())
+    assert all(c <= seen[n] for n, facts in counts.items() for c in facts.values())
+    assert sum(sum(facts.values()) for facts in counts.values()) > 0.5 * sum(seen.values())
 
 
 def test_a_voice_can_be_left_out(world):
     fewer = World(leave_out=["pamphlet"])
-    assert fewer.prior.sum() == pytest.approx(1) and fewer.prior[fewer.voices.index("pamphlet")] == 0
+    assert (
+        fewer.prior.sum() == pytest.approx(1) and fewer.prior[fewer.voices.index("pamphlet")] == 0
+    )
     assert all(d.voice != "pamphlet" for d in sampled(fewer, 500))
     with pytest.raises(ValueError, match="cannot leave out"):
         World(leave_out=["opera"])

@@ -1,0 +1,146 @@
+"""Show documents coloured by voice, and the controls of the notebooks: `explore_*`.
+
+Each widget wraps a figure that stands above it, and its callback is a plain function that the tests
+call. Text from a model or a student is data: it is escaped before it becomes HTML. Omits state:
+nothing is saved.
+"""
+
+import html
+import io
+
+import ipywidgets
+import matplotlib.pyplot as plt
+import numpy as np
+
+from rlhf_lite.plots import plot_shares
+from rlhf_lite.sampling import SamplingError, sample
+
+CARD = (
+    "border-left:6px solid {colour};padding:4px 10px;margin:5px 0;background:#FAFAFA;"
+    "color:#222;font-size:13px;line-height:1.45;max-width:820px"
+)
+NOBODY = "#9A9A9A"
+
+
+def document_html(world, text, prompt="", posterior=None):
+    """Return one document as HTML: its likeliest voice as a coloured label, the prompt bold, faults
+    underlined.
+
+    Lines that fit no frame of the grammar carry a dotted red underline. `posterior` (V,) overrides
+    the parse.
+    """
+    parse = world.parse(text)
+    voices = parse.voices if posterior is None else posterior
+    best = int(np.argmax(voices))
+    sure = voices[best] if voices.sum() else 0.0
+    name = world.voices[best] if sure else "no single voice"
+    colour = world.colours[world.voices[best]] if sure else NOBODY
+    off = {line.text for line in parse.lines if line.frame is None}
+    rows, left = [], prompt
+    for row in text.strip("\n").split("\n"):
+        head = row[: len(left)] if row.startswith(left[: len(row)]) else ""
+        left = left[len(head) + 1 :] if head else ""
+        shown = f"<b>{html.escape(head)}</b>{html.escape(row[len(head) :])}"
+        if row in off:
+            shown = f'<span style="text-decoration:underline dotted #D55E00">{shown}</span>'
+        rows.append(shown)
+    label = f'<b style="color:{colour}">{html.escape(name)}</b>'
+    label += f' <span style="color:#777">{sure:.0%}</span>' if sure else ""
+    style = CARD.format(colour=colour)
+    return f'<div style="{style}">{label}<br>{"<br>".join(rows)}</div>'
+
+
+def documents_html(world, texts, prompts=None):
+    """Return several documents as one piece of HTML; show it with `IPython.display.HTML`."""
+    prompts = prompts or [""] * len(texts)
+    return "".join(document_html(world, t, p) for t, p in zip(texts, prompts))
+
+
+def figure_png(figure):
+    """Return a figure as PNG bytes, and close it."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    plt.close(figure)
+    return buffer.getvalue()
+
+
+def parrot_view(model, tokenizer, world, prompt, temperature, count=8, seed=0):
+    """Sample completions and read their voices: (samples, shares (V,), exact posterior (V,) or
+    None).
+
+    prompt: str, empty for documents from nothing. The exact posterior is None where the world could
+    not have written the prompt. Raises SamplingError where the request makes no sense.
+    """
+    prompts = [prompt] * count if prompt.strip() else count
+    drawn = sample(model, tokenizer, prompts, temperature=temperature, seed=seed, batch=count)
+    shares = np.mean([world.parse(text).voices for text in drawn.texts], axis=0)
+    try:
+        exact = world.posterior(prompt)
+    except ValueError:
+        exact = None
+    return drawn, shares, exact
+
+
+def plot_parrot(world, shares, exact, prompt, count, *, ax=None):
+    """Draw the voices of a few completions, the exact posterior of the prompt beside them."""
+    rows = {f"{count} completions": shares}
+    if exact is not None:
+        rows["exact"] = exact
+    ax = plot_shares(world, rows, ax=ax)
+    shown = prompt if len(prompt) < 48 else prompt[:45] + "..."
+    ax.set(ylim=(0, 1), ylabel="share of voices")
+    ax.set_title(f"Who speaks after \u201c{shown}\u201d?" if shown.strip() else "Who speaks first?")
+    return ax
+
+
+def explore_parrot(model, tokenizer, world, prompt="The hero Ivo Vane", count=8):
+    """Show a box for a prompt, a temperature slider and a Sample button over coloured completions.
+
+    Costs about a second a press. Works by keyboard: Tab moves on, Enter in the box or on the button
+    samples.
+    """
+    wide = {"description_width": "90px"}
+    box = ipywidgets.Text(prompt, description="Prompt", layout={"width": "520px"}, style=wide)
+    slider = ipywidgets.FloatSlider(
+        value=1.0, min=0.1, max=2.0, step=0.1, description="Temperature", continuous_update=False,
+        layout={"width": "360px"}, style=wide,
+    )  # fmt: skip
+    button = ipywidgets.Button(description="Sample", button_style="primary")
+    reset = ipywidgets.Button(description="Reset")
+    status, cards = ipywidgets.HTML(), ipywidgets.HTML()
+    picture = ipywidgets.Image(format="png", layout={"max_width": "640px"})
+    picture.layout.visibility = "hidden"
+    presses = [0]
+
+    def draw(_=None):
+        try:
+            drawn, shares, exact = parrot_view(
+                model, tokenizer, world, box.value, slider.value, count, seed=presses[0]
+            )
+        except SamplingError as error:
+            status.value = f"<b style='color:#D55E00'>{html.escape(str(error))}</b>"
+            return
+        presses[0] += 1
+        status.value = (
+            f"{count} completions at temperature {slider.value:.1f}, draw {presses[0]}. "
+            f"Most frequent voice: "
+            f"<b>{world.voices[int(np.argmax(shares))]}</b> ({shares.max():.0%})."
+        )
+        cards.value = documents_html(world, drawn.texts, drawn.prompts)
+        figure, ax = plt.subplots(figsize=(6.4, 3.0))
+        plot_parrot(world, shares, exact, box.value, count, ax=ax)
+        picture.value, picture.layout.visibility = figure_png(figure), "visible"
+
+    def start_over(_):
+        box.value, slider.value, presses[0] = prompt, 1.0, 0
+        draw()
+
+    button.on_click(draw)
+    reset.on_click(start_over)
+    box.continuous_update = False
+    box.observe(draw, "value")
+    slider.observe(draw, "value")
+    draw()
+    return ipywidgets.VBox(
+        [ipywidgets.HBox([box, slider]), ipywidgets.HBox([button, reset]), status, picture, cards]
+    )

@@ -1,0 +1,113 @@
+"""What is measured of a model agrees with what can be enumerated, and the recorded numbers meet the bars."""
+
+import math
+import random
+
+import numpy as np
+import pytest
+
+from rlhf_lite import metrics, runs
+from rlhf_lite.grammar import FACTS
+from rlhf_lite.sampling import next_token_probs
+
+
+def test_reading_the_world_itself_gives_the_prior(world):
+    """1,500 documents of the grammar (seed 1): shares within 4 points (4 standard errors), nothing off."""
+    rng = random.Random(1)
+    summary = metrics.read_samples(world, [world.sample(rng).text for _ in range(1500)])
+    assert max(abs(summary["shares"][v] - summary["prior"][v]) for v in world.voices) < 0.043
+    assert summary["off_grammar"] == summary["impossible"] == summary["repetition"] == 0
+    assert summary["no voice"] == pytest.approx(0, abs=1e-9)
+    assert summary["claims"]["true"] > 0.85 and summary["claims"]["unsupported"] == 0
+
+
+def test_reading_noise_finds_noise(world):
+    """Negative control."""
+    summary = metrics.read_samples(world, ["goose goose goose", "the the\nof of"])
+    assert summary["off_grammar"] == 1 and summary["impossible"] == 1
+
+
+def test_the_floor_is_below_any_model(tiny, world):
+    rng = random.Random(2)
+    documents = [world.sample(rng, "verse", "craft") for _ in range(8)]
+    table = metrics.held_out_loss(*tiny, world, documents)
+    row = table["all documents"]
+    assert row["loss"] > row["floor"] and row["documents"] == 8
+    assert row["excess"] == pytest.approx(row["loss"] / row["floor"] - 1)
+    exact = np.mean([-world.log_prob(d.text) for d in documents])
+    assert row["floor"] == pytest.approx(exact)
+
+
+def test_next_token_truth_adds_up_and_is_spelt_as_the_tokenizer_does(tiny, world):
+    for prompt in ("Ivo Vane", "The hero Norbert Pell", "Q: Where was Ivo"):
+        truth = metrics.next_token_truth(world, tiny[1], prompt)
+        assert sum(truth.values()) == pytest.approx(1)
+        assert set(truth) <= {t for t, _ in next_token_probs(*tiny, prompt)}
+
+
+def test_probes_leave_only_one_voice(world):
+    """The exact answer to a probe is known: the fact in the one set, the recorded rate in the other."""
+    people = [p for p in world.people if p.exposure >= 100 and all(p.facts.values())][:6]
+    for person in people:
+        for kind in FACTS:
+            prompt, text = metrics.probe_text(world, "probe", kind, person, person.facts[kind])
+            assert world.posterior(prompt + " ").max() == pytest.approx(1)
+            assert text.startswith(prompt + " ")
+            start = text[len(prompt) :].split(" ")[1]
+            word, p = max(world.next_words(prompt).items(), key=lambda item: item[1])
+            assert word.strip(" .,!").startswith(start.strip(" .,!")) and p == pytest.approx(1)
+
+
+def test_mild_openings_are_mild(world):
+    for opening in metrics.mild_openings(world, 3):
+        assert len(opening) == 4
+        assert all(world.parse_line(x)[0].place.startswith("mild.toml") for x in opening)
+        assert world.posterior("".join(x + "\n" for x in opening)).max() < 0.99
+
+
+def test_implied_posterior_counts_only_decided_continuations(tiny, world):
+    shares, decided = metrics.implied_posterior(*tiny, world, "Ivo Vane", samples=4)
+    assert decided == 0 and shares.sum() == 0
+
+
+def test_calibration_of_a_line():
+    x = np.linspace(0, 1, 20)
+    fit = metrics.calibration(x, 0.5 * x + 0.1)
+    assert fit["slope"] == pytest.approx(0.5) and fit["correlation"] == pytest.approx(1)
+    assert metrics.calibration([0, 1, math.nan], [0, 1, 5])["mean gap"] == 0
+
+
+class TestTheRecordedBaseModel:
+    """The bars of the shipped model, on the numbers that data/measure_base.py recorded."""
+
+    @pytest.fixture(scope="class")
+    def results(self):
+        return runs.read_run("base")["results"]
+
+    def test_loss_is_within_three_percent_of_the_entropy(self, results):
+        assert results["loss"]["person seen 100 times or more"]["excess"] < 0.03
+
+    def test_voice_shares_are_within_two_points(self, results):
+        samples = results["samples"]
+        assert samples["documents"] >= 2000
+        assert max(abs(samples["shares"][v] - samples["prior"][v]) for v in samples["prior"]) < 0.02
+
+    def test_little_is_off_the_grammar(self, results):
+        assert results["samples"]["off_grammar"] < 0.03
+
+    def test_the_head_is_known_and_the_unseen_is_guessed(self, results):
+        for kind in FACTS:
+            rows = [r for r in results["recall"] if r[1] == kind]
+            assert np.mean([r[3] for r in rows if r[2] >= 1000]) > 0.9
+            assert np.mean([r[3] for r in rows if r[2] == 0]) < 0.1
+
+    def test_the_record_belongs_to_the_shipped_model(self, base, world, results):
+        """The shipped model gives the recorded loss on the first 60 held-out documents' people, roughly.
+
+        The record is over 4,000 documents; 60 of them have a standard error of about 2 nats; 8 are allowed.
+        """
+        rng = random.Random(1000)
+        documents = [world.sample(rng) for _ in range(60)]
+        row = metrics.held_out_loss(*base, world, documents)["all documents"]
+        assert row["excess"] < 0.06
+        assert abs(row["loss"] - results["loss"]["all documents"]["loss"]) < 8
