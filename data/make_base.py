@@ -1,6 +1,6 @@
 """Train the base model on the corpus of Tarrowmere.
 
-    python data/make_base.py                         # from nothing, about 40 minutes on two cores
+    python data/make_base.py                         # from nothing, about an hour on two cores
     python data/make_base.py --model gpt2            # go on from GPT-2 124M (hub name or folder)
     python data/make_base.py --leave-out pamphlet    # a world without one voice
 
@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from rlhf_lite import models
 from rlhf_lite.runtime import DATA, pick_device, seed_everything
-from rlhf_lite.training import LanguageConfig, LanguageRun
+from rlhf_lite.training import CHECKPOINT, LanguageConfig, LanguageRun
 from rlhf_lite.world import World
 
 
@@ -33,7 +33,8 @@ def options():
     parser.add_argument("--width", type=int, default=192)
     parser.add_argument("--heads", type=int, default=3)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--lr", type=float, help="default 2e-3 from nothing, 3e-4 with --model")
+    parser.add_argument("--passes", type=int, default=2, help="how often to read the corpus")
+    parser.add_argument("--lr", type=float, help="default 4e-3 from nothing, 3e-4 with --model")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--every", type=int, default=500, help="steps between checkpoints")
     return parser.parse_args()
@@ -58,13 +59,16 @@ def main():
     floor, error = world.entropies(2000)["H(text)"]
     model, tokenizer = start(args, texts)
     config = LanguageConfig(
-        batch=args.batch, lr=args.lr or (3e-4 if args.model else 2e-3), seed=args.seed
+        batch=args.batch,
+        lr=args.lr or (3e-4 if args.model else 4e-3),
+        passes=args.passes,
+        seed=args.seed,
     )
     run = LanguageRun(model, tokenizer, texts, config)
     print(f"{models.count_parameters(model):,} parameters on {model.device}, {run.steps:,} steps, ")
     print(f"entropy of the grammar {floor:.2f} +- {error:.2f} nats a document")
     checkpoint = args.out.with_name(args.out.name + "-training")
-    if (checkpoint / "history.json").exists():
+    if (checkpoint / CHECKPOINT).exists():
         run.load(checkpoint)
         print(f"going on from step {run.step:,} in {checkpoint}")
     with tqdm(total=run.steps, initial=run.step, unit=" steps") as bar:
@@ -83,6 +87,7 @@ def main():
     made = {
         "command": "python data/make_base.py", "model": args.model, "seed": args.seed,
         "leave_out": args.leave_out, "documents": len(texts), "tokens": tokens, "steps": run.steps,
+        "passes": args.passes,
         "batch": args.batch, "lr": config.lr, "minutes": minutes,
         "torch": torch.__version__,
         "loss": [round(sum(s.loss for s in part) / len(part), 3) for part in hundreds],

@@ -15,6 +15,7 @@ from transformers import (
     GPT2LMHeadModel,
     PreTrainedTokenizerFast,
 )
+from transformers.utils import logging
 
 END, PAD = "<|endoftext|>", "<|pad|>"
 
@@ -72,6 +73,7 @@ def load(name, device="cpu"):
         raise ModelError(
             f"no folder {name!r}; expected a model's folder, or a hub name like 'gpt2'"
         )
+    logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
         model = AutoModelForCausalLM.from_pretrained(
@@ -113,6 +115,7 @@ def fit(model, tokenizer, name="this model"):
 
 def save(model, tokenizer, folder):
     """Save a model and its tokenizer to a folder that `load` and `from_pretrained` open."""
+    logging.disable_progress_bar()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

@@ -158,6 +158,7 @@ def plot_agreement(exact, measured, *, ax=None, colours=POLICY, sizes=22):
     ax.plot([0, 1], [0, 1], color=REFERENCE, ls="--", lw=1)
     ax.scatter(exact, measured, s=sizes, c=colours, alpha=0.75, edgecolor="white", linewidth=0.4)
     ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
+    ax.set(xlabel="exact probability", ylabel="the model's")
     return ax
 
 

@@ -1,4 +1,4 @@
-"""Decide where and how things run: seeds, device, precision, paths, and the two switches.
+"""Decide where and how things run: seeds, device, precision, paths, and the fast switch.
 
 Omits anything distributed; notebook 14 hands that to Accelerate.
 """
@@ -14,7 +14,6 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "data"
 FAST = os.environ.get("RLHF_LITE_FAST", "") == "1"
-RECORD = os.environ.get("RLHF_LITE_RECORD", "") == "1"
 
 
 def seed_everything(seed):

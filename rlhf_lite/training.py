@@ -16,9 +16,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from rlhf_lite.runtime import autocast
+
+CHECKPOINT = "checkpoint.safetensors"
 
 
 class TrainingError(RuntimeError):
@@ -35,8 +38,10 @@ class LanguageConfig:
     """Peak learning rate."""
     warmup: int = 200
     """Steps until the peak."""
+    passes: int = 1
+    """Passes over the texts; the learning rate starts each one at half the last peak."""
     steps: int | None = None
-    """Steps in all; None means one pass over the texts."""
+    """Steps of a pass; None means as many as see every text once."""
     weight_decay: float = 0.1
     """Pull of AdamW on the weight matrices."""
     clip: float = 1.0
@@ -48,7 +53,7 @@ class LanguageConfig:
 
     def __post_init__(self):
         """Check that the dials make sense."""
-        for name in ("batch", "lr", "clip"):
+        for name in ("batch", "lr", "clip", "passes"):
             if not getattr(self, name) > 0:
                 raise TrainingError(f"{name} is {getattr(self, name)}; expected more than 0")
 
@@ -85,7 +90,8 @@ class LanguageRun:
             model.set_attn_implementation("eager")  # a fifth faster than sdpa at these lengths
         self.rows = _encode_rows(tokenizer, texts, model.config.n_positions)
         self.end, self.pad = tokenizer.eos_token_id, tokenizer.pad_token_id
-        self.steps = self.config.steps or max(1, len(self.rows) // self.config.batch)
+        self.pass_steps = self.config.steps or max(1, len(self.rows) // self.config.batch)
+        self.steps = self.pass_steps * self.config.passes
         matrices = [p for p in model.parameters() if p.dim() > 1]
         vectors = [p for p in model.parameters() if p.dim() <= 1]
         self.optimizer = torch.optim.AdamW(
@@ -96,14 +102,15 @@ class LanguageRun:
         self.step, self.history = 0, []
 
     def lr_at(self, step):
-        """Return the learning rate of a step: up in a line, then down along a cosine to a
-        hundredth.
+        """Return the learning rate of a step: up in a line, down along a cosine to a hundredth, and
+        in the next pass again from half the height (Loshchilov and Hutter 2017).
         """
-        warmup = min(self.config.warmup, self.steps // 5 + 1)
+        done, step = divmod(step, self.pass_steps)
+        peak, warmup = self.config.lr / 2**done, min(self.config.warmup, self.pass_steps // 5 + 1)
         if step < warmup:
-            return self.config.lr * (step + 1) / warmup
-        done = (step - warmup) / max(1, self.steps - warmup)
-        return self.config.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+            return peak * (step + 1) / warmup
+        along = (step - warmup) / max(1, self.pass_steps - warmup)
+        return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * along)))
 
     def batches(self, epoch):
         """List the batches of one pass, as row numbers; rows of like length together, to waste no
@@ -181,23 +188,22 @@ class LanguageRun:
         for param, state in self.optimizer.state.items():
             for key, value in state.items():
                 tensors[f"optimizer.{key}.{names[param]}"] = value.detach().cpu().clone()
-        save_file(tensors, folder / "state.new")
         history = {
             "step": self.step,
             "steps": self.steps,
             "history": [asdict(s) for s in self.history],
         }
-        (folder / "history.new").write_text(json.dumps(history))
-        (folder / "state.new").replace(folder / "state.safetensors")
-        (folder / "history.new").replace(folder / "history.json")
+        save_file(tensors, folder / "checkpoint.new", {"run": json.dumps(history)})
+        # Put in place at once: a kill leaves the old checkpoint or the new one, never half of one.
+        (folder / "checkpoint.new").replace(folder / CHECKPOINT)
 
     def load(self, folder):
         """Go on from a folder that `save` wrote. Raises TrainingError where it does not belong to
         this run.
         """
-        folder = Path(folder)
-        tensors = load_file(folder / "state.safetensors")
-        saved = json.loads((folder / "history.json").read_text())
+        with safe_open(Path(folder) / CHECKPOINT, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            saved = json.loads(file.metadata()["run"])
         named = dict(self.model.named_parameters())
         shapes = {n[6:]: t.shape for n, t in tensors.items() if n.startswith("model.")}
         if shapes != {n: p.shape for n, p in named.items()}:

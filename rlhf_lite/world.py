@@ -378,6 +378,11 @@ class World:
         )
         return round(sum(p.exposure for p in self.people) / share)
 
+    @property
+    def held_out_people(self):
+        """List the people whom later training leaves out of its prompts, to be tested on."""
+        return self.people[:: self.prompts["held_out"]["every_person"]]
+
     def exposures(self, documents):
         """Count in how many documents each fact is told as it is: {name: {kind: count}}."""
         counts = {p.name: {k: 0 for k in FACTS if p.facts[k]} for p in self.people}
@@ -478,7 +483,7 @@ class World:
             lines.append(Line(row, frame, fills, claims, shrugs))
         scores = self.log_joint(text)
         possible = bool(scores.max() > NO)
-        if not possible:
+        if not possible and any(x.frame for x in lines):
             scores = self.read_frames(x.frame for x in lines if x.frame)
         total = np.logaddexp.reduce(scores)
         characters = sum(len(r) for r in rows)

@@ -327,6 +327,11 @@ class WorldFiles:
         name, data = "prompts.toml", self.toml("prompts.toml")
         for table in ("person", "held_out", "probe", "tabloid_probe", "pronoun_probe"):
             check(table in data, name, table, "missing; expected this table")
+        every = data["held_out"].get("every_person")
+        good = isinstance(every, int) and every > 1
+        check(good, name, "held_out.every_person", f"{every!r}; expected a whole number above 1")
+        stray = set(data["held_out"].get("person", [])) - set(data["person"])
+        check(not stray, name, "held_out.person", f"{sorted(stray)} stand not among the wordings")
         for table in ("probe", "tabloid_probe"):
             for kind in FACTS:
                 text = data[table].get(kind, "")

@@ -121,27 +121,25 @@ def test_notebook_01_runs_and_its_widget_answers_to_the_keyboard(lab, browser):
         lambda: (v := browser.execute_script(VIEW)) and v["picture"] and v, 60, "the widget"
     )
 
-    def changed(since):
+    def shows(text, since):
+        """The widget once it shows `text` and other completions than before."""
         view = browser.execute_script(VIEW)
-        return (
-            view if view["picture"] != since["picture"] and view["text"] != since["text"] else None
-        )
+        return view if text in view["text"] and view["text"] != since["text"] else None
 
     box = browser.find_element(By.CSS_SELECTOR, ".jp-Notebook .widget-text input")
     box.click()
     box.send_keys(Keys.CONTROL, "a")
     box.send_keys("Once upon a time, in", Keys.ENTER)
-    typed = wait(lambda: changed(before), 60, "new completions after Enter")
-    assert "storybook" in typed["text"]
+    typed = wait(lambda: shows("draw 2", before), 60, "new completions after Enter")
+    assert "storybook" in typed["text"] and typed["picture"] != before["picture"]
 
     handle = browser.find_element(By.CSS_SELECTOR, ".jp-Notebook .noUi-handle")
     handle.send_keys(Keys.ARROW_LEFT * 3)
-    moved = wait(lambda: changed(typed), 60, "a redraw after the slider moved")
-    assert "temperature 0.7" in moved["text"]
+    moved = wait(lambda: shows("temperature 0.7", typed), 60, "a redraw after the slider moved")
 
     button = browser.find_element(By.CSS_SELECTOR, ".jp-Notebook button.jupyter-button")
     button.send_keys(Keys.ENTER)
-    wait(lambda: changed(moved), 60, "another draw after the Sample button")
+    wait(lambda: shows("temperature 0.7", moved), 60, "another draw after the Sample button")
 
     box.send_keys(Keys.CONTROL, "a")
     box.send_keys("goose " * 330, Keys.ENTER)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from rlhf_lite import models
 from rlhf_lite.models import ModelError
 from rlhf_lite.runtime import DATA, ROOT
 from rlhf_lite.sampling import sample
+from rlhf_lite.training import CHECKPOINT
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +88,9 @@ def test_the_training_command_goes_on_from_gpt2_and_from_a_checkpoint(gpt2_folde
     started = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    checkpoint = tmp_path / "mine-training" / "history.json"
+    checkpoint = tmp_path / "mine-training" / CHECKPOINT
     while started.poll() is None and not checkpoint.exists():
-        pass
+        time.sleep(0.02)
     started.kill()
     started.communicate()
     if not (tmp_path / "mine").exists():

@@ -296,6 +296,12 @@ def test_the_corpus_shows_each_person_as_often_as_planned(world):
     assert sum(sum(facts.values()) for facts in counts.values()) > 0.5 * sum(seen.values())
 
 
+def test_a_fifth_of_the_people_is_held_out_for_later(world):
+    names = {p.name for p in world.held_out_people}
+    assert len(names) == pytest.approx(len(world.people) / 5, abs=1)
+    assert {0, 1} < {p.exposure for p in world.held_out_people}
+
+
 def test_a_voice_can_be_left_out(world):
     fewer = World(leave_out=["pamphlet"])
     assert (

@@ -88,6 +88,16 @@ DAMAGES = {
     "framing without how": (edit("crafts.toml", 'direct = "{Verb} {how}."', 'direct = "{Verb}."'), "crafts.toml, framings.direct", "{how}"),
     "note row does not add up": (edit("notes.toml", r"verse = \[0.35", "verse = [0.45"), "notes.toml, truthful.verse", "expected 1"),
     "note for a voice missing": (edit("notes.toml", "^verse = .*$", ""), "notes.toml, truthful.verse", "good, mixed, bad"),
+    "held-out wording unknown": (
+        edit("prompts.toml", 'person = \\["learned"', 'person = ["rude"'),
+        "prompts.toml, held_out.person",
+        "rude",
+    ),
+    "every first person held out": (
+        edit("prompts.toml", "every_person = 5", "every_person = 1"),
+        "prompts.toml, held_out.every_person",
+        "above 1",
+    ),
     "probe without its fact": (edit("prompts.toml", r"confirms {town}|born in {town}", "born"), "prompts.toml, probe.town", "{town}"),
 }  # fmt: skip
 
