@@ -72,8 +72,8 @@ class Parse:
 
     possible: whether the grammar could have written it all; voices (V,): posterior over voices
     [probability], exact where possible, from the frames alone where not, and zeros where no single
-    voice has these frames; off_grammar: share of characters on lines that fit no frame; repetition:
-    share of lines seen before.
+    voice has these frames; off_grammar: share of characters in the spans that fit no frame;
+    repetition: share of lines seen before.
     """
 
     lines: tuple
@@ -497,7 +497,7 @@ class World:
             refusal=any(x.frame is not None and x.frame.refusal for x in lines),
             repetition=1 - len(set(rows)) / len(rows),
             words=len(text.split()),
-            off_grammar=sum(len(x.text) for x in lines if x.frame is None) / max(1, characters),
+            off_grammar=sum(x.off[1] - x.off[0] for x in lines if x.off) / max(1, characters),
         )
 
     def read_frames(self, frames):
