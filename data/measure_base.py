@@ -81,7 +81,7 @@ def report(results):
         print(
             f"{voice:15s} {share:6.1%} of samples, {prior:6.1%} of the corpus, {share - prior:+.1%}"
         )
-    for key in ("no voice", "off_grammar", "impossible", "repetition"):
+    for key in ("no voice", "off_grammar", "faulty lines", "impossible", "repetition"):
         print(f"{key:15s} {samples[key]:6.2%}")
     print("claims", {k: f"{v:.1%}" for k, v in samples["claims"].items()})
     keys = ("name", "kind", "exposure", "truth", "hit")

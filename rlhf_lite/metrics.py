@@ -55,21 +55,22 @@ def read_samples(world, texts):
     """Summarise texts by the parser: voice shares beside the prior, claims, off-grammar and
     impossible shares.
 
-    Texts that no single voice can have written count in "no voice"; off_grammar is a share of
-    characters.
+    Texts that no single voice can have written count in "no voice"; off_grammar is the share
+    of characters from where a line leaves the grammar to its end, faulty lines the share of lines
+    that do so at all.
     """
     parses = [world.parse(t) for t in texts]
     shares = np.sum([p.voices for p in parses], axis=0) / len(parses)
     claims = [c.verdict for p in parses for c in p.claims]
+    lines = [line for p in parses for line in p.lines]
     return {
         "documents": len(parses),
         "shares": dict(zip(world.voices, shares.tolist())),
         "prior": dict(zip(world.voices, world.prior.tolist())),
         "no voice": float(1 - shares.sum()),
-        "off_grammar": float(
-            sum(len(x.text) for p in parses for x in p.lines if x.frame is None)
-            / sum(len(x.text) for p in parses for x in p.lines)
-        ),
+        "off_grammar": sum(x.off[1] - x.off[0] for x in lines if x.off)
+        / max(1, sum(len(x.text) for x in lines)),
+        "faulty lines": sum(x.frame is None for x in lines) / len(lines),
         "impossible": float(np.mean([not p.possible for p in parses])),
         "repetition": float(np.mean([p.repetition for p in parses])),
         "words": float(np.mean([p.words for p in parses])),

@@ -20,13 +20,14 @@ CARD = (
     "color:#222;font-size:13px;line-height:1.45;max-width:820px"
 )
 NOBODY = "#9A9A9A"
+FAULT = "text-decoration:underline wavy #D55E00"
 
 
 def document_html(world, text, prompt="", posterior=None):
     """Return one document as HTML: its likeliest voice as a coloured label, the prompt bold, faults
     underlined.
 
-    Lines that fit no frame of the grammar carry a dotted red underline. `posterior` (V,) overrides
+    What fits no frame of the grammar carries a wavy red underline. `posterior` (V,) overrides
     the parse.
     """
     parse = world.parse(text)
@@ -35,15 +36,14 @@ def document_html(world, text, prompt="", posterior=None):
     sure = voices[best] if voices.sum() else 0.0
     name = world.voices[best] if sure else "no single voice"
     colour = world.colours[world.voices[best]] if sure else NOBODY
-    off = {line.text for line in parse.lines if line.frame is None}
+    off = {line.text: line.off[0] for line in parse.lines if line.off}
     rows, left = [], prompt
     for row in text.strip("\n").split("\n"):
         head = row[: len(left)] if row.startswith(left[: len(row)]) else ""
         left = left[len(head) + 1 :] if head else ""
-        shown = f"<b>{html.escape(head)}</b>{html.escape(row[len(head) :])}"
-        if row in off:
-            shown = f'<span style="text-decoration:underline dotted #D55E00">{shown}</span>'
-        rows.append(shown)
+        fault = max(off.get(row, len(row)), len(head))
+        shown = f"<b>{html.escape(head)}</b>{html.escape(row[len(head) : fault])}"
+        rows.append(shown + f'<span style="{FAULT}">{html.escape(row[fault:])}</span>')
     label = f'<b style="color:{colour}">{html.escape(name)}</b>'
     label += f' <span style="color:#777">{sure:.0%}</span>' if sure else ""
     style = CARD.format(colour=colour)
