@@ -15,7 +15,7 @@ def test_text_from_a_model_is_escaped(world):
 
 def test_a_document_carries_its_voice_and_its_faults(world):
     fine = widgets.document_html(world, "SHOCK: Ivo Vane wept openly at home.")
-    assert "dotted" in fine and "no single voice" in fine
+    assert widgets.FAULT in fine and "no single voice" in fine
     text = "The principal rival of Ivo Vane was Valdis Eelman."
     assert "encyclopedia" in widgets.document_html(world, text, "The principal")
     assert "<b>The principal</b>" in widgets.document_html(world, text, "The principal")
