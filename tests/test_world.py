@@ -238,7 +238,10 @@ def test_refusals_shrugs_repetition_and_off_grammar_are_seen(world):
     assert twice.repetition == 0.5 and not twice.possible
     broken = world.parse("Norbert Pell was born in Harrrowick in 1700.")
     start, end = broken.lines[0].off
-    assert broken.off_grammar == (end - start) / end and broken.lines[0].text[:start] == "Norbert Pell was born in "
+    assert (
+        broken.off_grammar == (end - start) / end
+        and broken.lines[0].text[:start] == "Norbert Pell was born in "
+    )
     assert end == len(broken.lines[0].text)
 
 
