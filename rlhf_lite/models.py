@@ -7,6 +7,7 @@ everything that changes a model's architecture. Taught by notebook 01.
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from tokenizers import ByteLevelBPETokenizer
 from transformers import (
     AutoModelForCausalLM,
@@ -79,7 +80,7 @@ def load(name, device="cpu"):
         model = AutoModelForCausalLM.from_pretrained(
             name, dtype=torch.float32, use_safetensors=True
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         where = (
             "the folder is damaged" if folder.exists() else "no such folder, and no hub in reach"
         )

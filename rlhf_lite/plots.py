@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.patches import Patch
 
 REFERENCE, POLICY, REWARD, KL, WARNING = "#7F7F7F", "#0072B2", "#E69F00", "#9467BD", "#D55E00"
 INK = "#2B2B2B"
@@ -49,18 +50,21 @@ def plot_shares(world, rows, *, ax=None):
     measured.
     """
     ax = ax or plt.gca()
-    width = 0.8 / len(rows)
+    width, last, handles = 0.8 / len(rows), len(rows) - 1, []
+    colours = [world.colours[v] for v in world.voices]
     for number, (label, shares) in enumerate(rows.items()):
-        exact = number == len(rows) - 1 and len(rows) > 1
-        at = np.arange(len(world.voices)) + (number - (len(rows) - 1) / 2) * width
-        colours = [world.colours[v] for v in world.voices]
-        look = {"color": "#D9D9D9", "hatch": "////", "edgecolor": REFERENCE}
-        ax.bar(at, shares, width, label=label, **(look if exact else {"color": colours}))
+        at = np.arange(len(world.voices)) + (number - last / 2) * width
+        if number == last and last:
+            look = {"facecolor": "#D9D9D9", "hatch": "////", "edgecolor": REFERENCE}
+        else:
+            look = {"facecolor": INK, "alpha": 1.0 if number == max(0, last - 1) else 0.5}
+        ax.bar(at, shares, width, **(look if "hatch" in look else look | {"facecolor": colours}))
+        handles.append(Patch(**look, label=label))
     ax.set_xticks(range(len(world.voices)), world.voices, rotation=25, ha="right")
     ax.set_ylabel("share of documents")
     ax.grid(axis="x", visible=False)
-    if len(rows) > 1:
-        ax.legend()
+    if last:
+        ax.legend(handles=handles)
     return ax
 
 
@@ -84,8 +88,11 @@ def plot_next_tokens(model_probs, truth, top=12, *, ax=None):
     return ax
 
 
-def smooth(values, width=25):
-    """Return the running mean of a series over the last `width` values, shape unchanged."""
+def smooth(values, width=50):
+    """Return the running mean of a series over the last `width` values, shape unchanged.
+
+    50 batches share one pool of lengths in training, so 50 averages out how long they are.
+    """
     total = np.concatenate([[0.0], np.cumsum(np.asarray(values, dtype=float))])
     start = np.maximum(0, np.arange(1, len(total)) - width)
     return (total[1:] - total[start]) / (np.arange(1, len(total)) - start)
@@ -102,7 +109,7 @@ def plot_loss(steps, losses, floor, *, ax=None, label="model"):
         color=REFERENCE, fontsize="small",
     )  # fmt: skip
     ax.annotate(
-        f"{label} {losses[-1]:.1f}", (steps[-1], losses[-1]), xytext=(-4, 6),
+        f"{label} {losses[-1]:.1f}", (steps[-1], losses[-1]), xytext=(-4, 16),
         textcoords="offset points", ha="right", color=POLICY, fontsize="small",
     )  # fmt: skip
     ax.set(yscale="log", xlabel="step", ylabel="loss [nats a document]")

@@ -48,7 +48,8 @@ def commit():
         git = ["git", "-C", str(ROOT)]
         run = {"capture_output": True, "text": True, "check": True}
         name = subprocess.run([*git, "rev-parse", "--short", "HEAD"], **run).stdout.strip()
-        changed = subprocess.run([*git, "status", "--porcelain", "rlhf_lite", "data"], **run).stdout
+        paths = ["rlhf_lite", "data/world", "data/models", "data/*.py"]
+        changed = subprocess.run([*git, "status", "--porcelain", *paths], **run).stdout
         return name + ("+" if changed.strip() else "")
     except (OSError, subprocess.CalledProcessError):
         return "?"

@@ -124,7 +124,8 @@ def explore_parrot(model, tokenizer, world, prompt="The hero Ivo Vane", count=8)
         status.value = (
             f"{count} completions at temperature {slider.value:.1f}, draw {presses[0]}. "
             f"Most frequent voice: "
-            f"<b>{world.voices[int(np.argmax(shares))]}</b> ({shares.max():.0%})."
+            f"<b>{world.voices[int(np.argmax(shares))]}</b> ({shares.max():.0%}); "
+            f"in no single voice: {1 - shares.sum():.0%}."
         )
         cards.value = documents_html(world, drawn.texts, drawn.prompts)
         figure, ax = plt.subplots(figsize=(6.4, 3.0))

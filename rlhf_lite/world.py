@@ -307,6 +307,13 @@ class World:
 
         Fix the voice, the topic, or the topic and the subject, and the rest is drawn given these.
         """
+        if voice not in (None, *self.voices):
+            raise ValueError(f"no voice {voice!r}; expected one of {', '.join(self.voices)}")
+        known = {t for v in self.voices if voice in (None, v) for t in self.topic_prior[v]}
+        if topic is not None and topic not in known:
+            raise ValueError(
+                f"no topic {topic!r} for {voice or 'any voice'}; expected {sorted(known)}"
+            )
         if voice is None:
             shares = [
                 1 if topic is None else self.topic_prior[v].get(topic, 0) for v in self.voices

@@ -102,7 +102,7 @@ def test_the_training_command_goes_on_from_gpt2_and_from_a_checkpoint(gpt2_folde
     model, tokenizer = models.load(tmp_path / "mine")
     assert model.config.n_layer == 12 and len(tokenizer) == 501
     made = json.loads((tmp_path / "mine" / "made.json").read_text())
-    assert made["steps"] == 12 and made["model"] == str(gpt2_folder)
+    assert made["steps"] == 24 and made["model"] == str(gpt2_folder)
 
 
 @pytest.fixture

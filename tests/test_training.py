@@ -90,6 +90,14 @@ def test_a_pass_sees_every_text_once(tiny, texts):
     assert batches != run(fresh(tiny[1]), tiny[1], texts).batches(1)
 
 
+def test_the_learning_rate_starts_each_pass_at_half_the_peak(tiny, texts):
+    made = run(fresh(tiny[1]), tiny[1], texts, steps=100, passes=2, lr=1e-2, warmup=10)
+    rates = [made.lr_at(step) for step in range(made.steps)]
+    assert made.steps == 200
+    assert max(rates[:100]) == pytest.approx(1e-2) and max(rates[100:]) == pytest.approx(5e-3)
+    assert rates[99] < 2e-4 and rates[199] < 1e-4 and rates[0] < rates[5] < rates[9]
+
+
 def test_another_model_cannot_be_resumed(tiny, texts, tmp_path):
     first = run(fresh(tiny[1]), tiny[1], texts, steps=2)
     list(first)

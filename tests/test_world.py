@@ -315,6 +315,13 @@ def test_a_voice_can_be_left_out(world):
         World(leave_out=["opera"])
 
 
+def test_an_unknown_voice_or_topic_gets_one_sentence(world):
+    with pytest.raises(ValueError, match="no voice 'opera'; expected one of encyclopedia"):
+        world.sample(random.Random(0), voice="opera")
+    with pytest.raises(ValueError, match="no topic 'craft' for pamphlet; expected"):
+        world.sample(random.Random(0), voice="pamphlet", topic="craft")
+
+
 def test_holes_write_what_they_should(world):
     assert world.surface(Hole("trade", "article"), "eel smoker") == "an eel smoker"
     assert world.surface(Hole("trade", "Article"), "baker") == "A baker"
