@@ -39,6 +39,7 @@ def test_the_padding_test_would_notice(tiny):
     assert not torch.allclose(logprobs[0][-len(alone) + 1 :], alone[1:], atol=1e-3)
 
 
+@torch.no_grad()
 def test_logprobs_equal_a_naive_loop(tiny):
     model, tokenizer = tiny
     tokens, mask = encode(tokenizer, [PROMPTS[1]])
