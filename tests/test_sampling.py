@@ -80,6 +80,7 @@ def test_seeds_repeat_and_differ(tiny):
     assert texts[0] == texts[1] != texts[2]
 
 
+@torch.no_grad()
 def test_sample_frequencies_match_the_probabilities(tiny):
     """4,000 first tokens (seed 0): a chi-square statistic below its 1 - 1e-6 quantile (Wilson-Hilferty)."""
     model, tokenizer = tiny
