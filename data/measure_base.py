@@ -2,7 +2,7 @@
 
 Prints what the README and notebook 01 quote and writes data/runs/NAME.json (NAME is the model's
 folder) with seed, hardware and commit; data/runs/exposures.json holds how often the corpus tells
-each fact. About six minutes on two cores.
+each fact. About four minutes on two cores.
 """
 
 import argparse

@@ -107,6 +107,7 @@ def test_temperature_and_top_p_by_hand():
     assert torch.allclose(filter_logits(logits, 0.5).exp(), squared / squared.sum())
 
 
+@torch.no_grad()
 def test_exact_kl_equals_enumeration(tiny):
     model, tokenizer = tiny
     torch.manual_seed(5)
