@@ -12,14 +12,16 @@ import argparse
 import itertools
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from rlhf_lite import models
+from rlhf_lite.grammar import WorldError
 from rlhf_lite.runtime import DATA, pick_device, seed_everything
-from rlhf_lite.training import CHECKPOINT, LanguageConfig, LanguageRun
+from rlhf_lite.training import CHECKPOINT, LanguageConfig, LanguageRun, TrainingError
 from rlhf_lite.world import World
 
 
@@ -40,24 +42,18 @@ def options():
     return parser.parse_args()
 
 
-def start(args, texts):
-    """Return (model, tokenizer), new or loaded."""
-    if args.model:
-        return models.load(args.model, pick_device())
-    tokenizer = models.new_tokenizer(texts[:40_000])
-    model = models.new_model(tokenizer, args.layers, args.width, args.heads)
-    return model.to(pick_device()), tokenizer
-
-
 def main():
     args = options()
     seed_everything(args.seed)
     world = World(leave_out=args.leave_out)
+    model, tokenizer = models.load(args.model, pick_device()) if args.model else (None, None)
     size = min(args.documents or world.corpus_size, world.corpus_size)
     documents = itertools.islice(world.corpus(args.seed), args.documents)
     texts = [d.text for d in tqdm(documents, total=size, desc="corpus", unit=" documents")]
     floor, error = world.entropies(2000)["H(text)"]
-    model, tokenizer = start(args, texts)
+    if model is None:
+        tokenizer = models.new_tokenizer(texts[:40_000])
+        model = models.new_model(tokenizer, args.layers, args.width, args.heads).to(pick_device())
     config = LanguageConfig(
         batch=args.batch,
         lr=args.lr or (3e-4 if args.model else 4e-3),
@@ -98,4 +94,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (models.ModelError, TrainingError, WorldError) as error:
+        sys.exit(f"make_base: {error}")

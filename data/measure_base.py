@@ -8,6 +8,7 @@ each fact. About four minutes on two cores.
 import argparse
 import json
 import random
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +107,10 @@ def main():
     parser.add_argument("--size", type=int, default=2000, help="unconditional samples")
     args = parser.parse_args()
     world = World()
-    model, tokenizer = models.load(args.model, pick_device())
+    try:
+        model, tokenizer = models.load(args.model, pick_device())
+    except models.ModelError as error:
+        sys.exit(f"measure_base: {error}")
     results = measure(model, tokenizer, world, exposures_of(world, args.seed), args.seed, args.size)
     made = Path(args.model) / "made.json"
     results["training"] = json.loads(made.read_text()) if made.exists() else None

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rlhf_lite.grammar import FACTS, Domain, Names, match, write
+from rlhf_lite.grammar import FACTS, Domain, Names, WorldError, match, write
 from rlhf_lite.runtime import DATA
 from rlhf_lite.worldfiles import WorldFiles
 
@@ -139,7 +139,10 @@ class World:
         self.voices, self.voice_files = tuple(self.config["voices"]), read.voices(self.config)
         stray = set(self.leave_out) - set(self.voices)
         if stray:
-            raise ValueError(f"cannot leave out {sorted(stray)}; expected voices of {self.voices}")
+            expected = ", ".join(self.voices)
+            raise WorldError(
+                "world.toml", "voices", f"cannot leave out {sorted(stray)}; expected of {expected}"
+            )
         self.prior = np.array(
             [self.voice_files[v]["prior"] * (v not in self.leave_out) for v in self.voices]
         )

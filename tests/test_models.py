@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -80,9 +82,6 @@ def test_dropout_is_off(gpt2_folder):
 
 def test_the_training_command_goes_on_from_gpt2_and_from_a_checkpoint(gpt2_folder, tmp_path):
     """The documented command, with a folder of GPT-2's shape, killed after a checkpoint and started again."""
-    import subprocess
-    import sys
-
     command = [sys.executable, "data/make_base.py", "--model", str(gpt2_folder), "--documents", "96",
                "--batch", "8", "--every", "4", "--out", str(tmp_path / "mine")]  # fmt: skip
     started = subprocess.Popen(
@@ -103,6 +102,21 @@ def test_the_training_command_goes_on_from_gpt2_and_from_a_checkpoint(gpt2_folde
     assert model.config.n_layer == 12 and len(tokenizer) == 501
     made = json.loads((tmp_path / "mine" / "made.json").read_text())
     assert made["steps"] == 24 and made["model"] == str(gpt2_folder)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "gpt2-with-wings"], "no such folder, and no hub in reach"),
+        (["--leave-out", "opera"], "cannot leave out ['opera']"),
+    ],
+)
+def test_the_training_command_refuses_in_one_sentence(arguments, message, tmp_path):
+    command = [sys.executable, "data/make_base.py", *arguments, "--out", str(tmp_path / "mine")]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert done.returncode == 1 and message in done.stderr
+    assert "Traceback" not in done.stderr and len(done.stderr.strip().split("\n")) == 1
 
 
 @pytest.fixture
