@@ -170,8 +170,8 @@ def implied_posterior(model, tokenizer, world, prompt, samples=128, seed=0):
     (V,), decided).
 
     Each continuation is read by its first line in a voice's own words. All voices use such lines
-    equally often, so the shares among the `decided` continuations estimate the posterior without
-    bias.
+    about equally often (57 to 60 in 100), so the shares among the `decided` continuations estimate
+    the posterior with little bias.
     """
     drawn = sample(model, tokenizer, [prompt] * samples, seed=seed, batch=samples)
     counts = np.zeros(len(world.voices))
