@@ -456,17 +456,20 @@ class World:
         return [Claim(fills["oword"], "trade", fills["trade"], "true" if right else "false")]
 
     def _person_claims(self, frame, fills, subject):
-        name = fills.get("name") or getattr(subject, "name", None)
-        person = self.by_name.get(name)
-        if person and not ("name" in fills or person.name.split(" ", 1)[0] == fills.get(
-            "first", person.name.split(" ", 1)[0])):  # fmt: skip
+        person = self.by_name.get(fills["name"]) if "name" in fills else subject
+        if isinstance(person, Person):
+            first, last = person.name.split(" ", 1)
+            if (fills.get("first", first), fills.get("last", last)) != (first, last):
+                person = None
+        else:
             person = None
+        name = fills.get("name") or (person.name if person else "?")
         claims = []
         for kind in FACTS:
             if frame.claims >> FACTS.index(kind) & 1:
                 truth = person.facts[kind] if person else None
                 verdict = "true" if truth == fills[kind] else "false" if truth else "unsupported"
-                claims.append(Claim(name or "?", kind, fills[kind], verdict))
+                claims.append(Claim(name, kind, fills[kind], verdict))
         return claims
 
     def parse(self, text):
