@@ -7,6 +7,7 @@ beside it. Omits diversity and win rates, which come with the notebooks that nee
 import random
 
 import numpy as np
+from scipy.special import expit, gammaln
 from scipy.stats import linregress
 
 from rlhf_lite.grammar import FACTS
@@ -229,3 +230,49 @@ def calibration(exact, measured):
     line = linregress(x[keep], y[keep])
     gap = float(np.abs(x[keep] - y[keep]).mean())
     return {"slope": float(line.slope), "correlation": float(line.rvalue), "mean gap": gap}
+
+
+# ---- reward models ----
+
+
+def pair_accuracy(scores, utilities, rationality):
+    """Return (accuracy, ceiling) of scores on one prompt's pairs, against one noisy label each.
+
+    The annotator prefers i to j with p = sigmoid(lambda (u_i - u_j)). Accuracy averages p over the
+    pairs that the scores order so, and 1 - p over the others; the ceiling is E max(p, 1 - p), which no
+    scorer can pass. Both are expectations over labels, so no luck of labelling is left in them.
+    """
+    i, j = np.triu_indices(len(scores), 1)
+    p = expit(rationality * (utilities[i] - utilities[j]))
+    gap = scores[i] - scores[j]
+    right = np.where(gap > 0, p, np.where(gap < 0, 1 - p, 0.5))
+    return float(right.mean()), float(np.maximum(p, 1 - p).mean())
+
+
+def best_of_n(scores, values, n):
+    """Return E[value of the best-scored of n], over all subsets of n from N samples without luck.
+
+    sum_i values_(i) C(i - 1, n - 1) / C(N, n), samples in ascending order of score (the estimator of
+    Nakano et al. 2021).
+    """
+    ordered = np.asarray(values)[np.argsort(scores, kind="stable")]
+    ranks = np.arange(1, len(ordered) + 1)
+    logs = gammaln(ranks) - gammaln(np.maximum(ranks - n + 1, 1)) - gammaln(n)
+    total = gammaln(len(ordered) + 1) - gammaln(len(ordered) - n + 1) - gammaln(n + 1)
+    weights = np.where(ranks >= n, np.exp(logs - total), 0.0)
+    return float(weights @ ordered)
+
+
+def reliability(confidence, right, bins=10):
+    """Return [(mean confidence, share right, count)] over equal-width bins from 0.5 to 1, and the
+    expected calibration error (Guo et al. 2017).
+    """
+    confidence, right = np.asarray(confidence), np.asarray(right, dtype=float)
+    at = np.clip(((confidence - 0.5) * 2 * bins).astype(int), 0, bins - 1)
+    rows = [
+        (float(confidence[at == k].mean()), float(right[at == k].mean()), int((at == k).sum()))
+        for k in range(bins)
+        if (at == k).any()
+    ]
+    error = sum(n * abs(c - r) for c, r, n in rows) / len(confidence)
+    return rows, float(error)

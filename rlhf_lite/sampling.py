@@ -12,6 +12,8 @@ import torch
 
 from rlhf_lite.models import context_of
 
+RESPONSE_TOKENS = 48
+
 
 class SamplingError(ValueError):
     """Say in one sentence what was wrong with a request to sample."""
@@ -118,6 +120,26 @@ def sample(
     clean = [row[keep.bool()] for row, keep in zip(tokens, mask)]
     texts = [tokenizer.decode(row, skip_special_tokens=True) for row in clean]
     return Samples(texts, list(prompts), tokens, mask, response, logprobs)
+
+
+def respond(model, tokenizer, prompts, max_new_tokens=RESPONSE_TOKENS, seed=0, batch=64):
+    """Sample a response to each prompt at temperature 1, cut back to its last whole sentence.
+
+    Returns a list of str, the responses without their prompts. Ziegler et al. 2019 cut at a
+    sentence too: a labeller should not have to judge half of one.
+    """
+    drawn = sample(model, tokenizer, prompts, max_new_tokens, seed=seed, batch=batch)
+    ended = ((drawn.tokens == tokenizer.eos_token_id) & drawn.response.bool()).any(1)
+    return [
+        whole_sentences(text, bool(end))[len(prompt) :]
+        for text, prompt, end in zip(drawn.texts, drawn.prompts, ended)
+    ]
+
+
+def whole_sentences(text, ended=False):
+    """Cut a text that did not end by itself back to its last whole line, if it has one."""
+    head = text.rpartition("\n")[0]
+    return text if ended or not head else head
 
 
 def _grow(model, tokenizer, tokens, mask, steps, temperature, top_p, generator):

@@ -92,13 +92,7 @@ class LanguageRun:
         self.end, self.pad = tokenizer.eos_token_id, tokenizer.pad_token_id
         self.pass_steps = self.config.steps or max(1, len(self.rows) // self.config.batch)
         self.steps = self.pass_steps * self.config.passes
-        matrices = [p for p in model.parameters() if p.dim() > 1]
-        vectors = [p for p in model.parameters() if p.dim() <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": self.config.weight_decay},
-             {"params": vectors, "weight_decay": 0.0}],
-            lr=self.config.lr, betas=(0.9, 0.98), eps=1e-8,
-        )  # fmt: skip
+        self.optimizer = adamw(model.parameters(), self.config.lr, self.config.weight_decay)
         self.step, self.history = 0, []
 
     def lr_at(self, step):
@@ -107,26 +101,14 @@ class LanguageRun:
         """
         done, step = divmod(step, self.pass_steps)
         peak, warmup = self.config.lr / 2**done, min(self.config.warmup, self.pass_steps // 5 + 1)
-        if step < warmup:
-            return peak * (step + 1) / warmup
-        along = (step - warmup) / max(1, self.pass_steps - warmup)
-        return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * along)))
+        return peak * cosine(step, self.pass_steps, warmup)
 
     def batches(self, epoch):
         """List the batches of one pass, as row numbers; rows of like length together, to waste no
         padding.
         """
-        rng = random.Random(self.config.seed * 1000 + epoch)
-        order = list(range(len(self.rows)))
-        rng.shuffle(order)
-        size, batches = self.config.batch, []
-        for start in range(0, len(order), size * 50):
-            pool = sorted(order[start : start + size * 50], key=lambda i: len(self.rows[i]))
-            part = [pool[i : i + size] for i in range(0, len(pool), size)]
-            rng.shuffle(part)
-            batches += part
-        full = [b for b in batches if len(b) == size]
-        return full or batches
+        lengths = [len(row) for row in self.rows]
+        return batches_by_length(lengths, self.config.batch, self.config.seed * 1000 + epoch)
 
     def __iter__(self):
         """Yield a LanguageStep for each step that is left."""
@@ -223,6 +205,41 @@ class LanguageRun:
                 }
         self.step = saved["step"]
         self.history = [LanguageStep(**s) for s in saved["history"]]
+
+
+def adamw(parameters, lr, weight_decay):
+    """Make the optimiser of the course: AdamW (Loshchilov and Hutter 2019), no decay on vectors."""
+    parameters = list(parameters)
+    groups = [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), eps=1e-8)
+
+
+def cosine(step, steps, warmup):
+    """Return the share of the peak learning rate at a step: up in a line, down along a cosine to
+    0.01.
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    along = (step - warmup) / max(1, steps - warmup)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * along))
+
+
+def batches_by_length(lengths, size, seed):
+    """List the batches of one pass as lists of numbers, rows of like length together.
+
+    Drops what does not fill a batch, unless nothing does.
+    """
+    rng, order, batches = random.Random(seed), list(range(len(lengths))), []
+    rng.shuffle(order)
+    for start in range(0, len(order), size * 50):
+        pool = sorted(order[start : start + size * 50], key=lambda i: lengths[i])
+        part = [pool[i : i + size] for i in range(0, len(pool), size)]
+        rng.shuffle(part)
+        batches += part
+    return [b for b in batches if len(b) == size] or batches
 
 
 def next_token_loss(model, tokens, pad):

@@ -1,0 +1,444 @@
+"""Simulate people who judge texts, each with values of their own and all with the same kind of luck.
+
+A person has a utility u(text), a sum over aspects that the parser sees, and gives every kind of
+feedback as a reward-rational choice (Jeon, Milli and Dragan 2020): of the options at hand, option c
+is taken with a probability proportional to exp(lambda u(what c stands for)). One rationality lambda
+serves all five kinds. Omits fatigue, boredom and learning on the job: real labellers have all three.
+Taught by notebook 02.
+"""
+
+import json
+import math
+import os
+import tomllib
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import expit, logsumexp
+
+from rlhf_lite.feedback import CRITIQUE_ASPECTS, FeedbackError
+from rlhf_lite.grammar import match
+from rlhf_lite.runtime import DATA
+
+ASPECTS = CRITIQUE_ASPECTS
+NUMBERS = ("true", "false", "unsupported", "tone", "words", "length", "evasive", "garbled")
+WORDINGS = ("plain",)
+LADDER = 7
+LEAST_EXPOSURE = 500
+
+
+# ---- what there is to see ----
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Hold what a judge can see in a text.
+
+    voices (V,): how much of the text sounds like each voice, the mean over its lines of P(voice |
+    line), a garbled line read as far as it goes; true, false, unsupported: different claims; words: length; tone: from -1 (cold) to 1 (warm); evasive:
+    whether it refuses or says that nobody knows; garbled: share of characters off the grammar plus
+    share of repeated lines; kinds: aspect -> the words that a critique would use.
+    """
+
+    voices: np.ndarray
+    true: int
+    false: int
+    unsupported: int
+    words: int
+    tone: float
+    evasive: bool
+    garbled: float
+    kinds: dict
+
+
+class Reader:
+    """Be the eyes of all annotators: read texts once and remember them.
+
+    Example: `Reader(world)("Ivo Vane was born in Oxbow.").true`.
+    """
+
+    def __init__(self, world, settings=None):
+        self.world, self.settings = world, settings or _settings()
+        self.seen = {}
+
+    def __call__(self, text):
+        """Return the Reading of a text."""
+        if text not in self.seen:
+            self.seen[text] = self._read(text)
+        return self.seen[text]
+
+    def _read(self, text):
+        parse = self.world.parse(text)
+        voices = np.mean([self._sound(line) for line in parse.lines], axis=0)
+        claims = {(c.about, c.kind): c.verdict for c in parse.claims}
+        spoken = [line.fills["epithet"] for line in parse.lines if line.fills.get("epithet")]
+        warm = sum(e in self.settings["warm"] for e in spoken)
+        cold = sum(e in self.settings["cold"] for e in spoken)
+        counts = {v: sum(x == v for x in claims.values()) for v in ("true", "false", "unsupported")}
+        kinds = {v: sorted({k for (_, k), x in claims.items() if x == v}) for v in counts}
+        kinds["voice"] = self.world.voices[int(voices.argmax())]
+        kinds["tone"] = max(set(spoken), key=spoken.count) if spoken else "flat"
+        return Reading(
+            voices=voices,
+            **counts,
+            words=parse.words,
+            tone=(warm - cold) / max(1, len(spoken)),
+            evasive=parse.refusal or any(line.shrugs for line in parse.lines),
+            garbled=parse.off_grammar + parse.repetition,
+            kinds=kinds,
+        )
+
+    def _sound(self, line):
+        """Return P(voice | one line), (V,); of a garbled line, as far as it goes."""
+        world = self.world
+        frames = [line.frame] if line.frame else self._begun(line)
+        shares = [[p * world.weights[v].get(f.topic, {}).get(f.index, 0) for f in frames]
+                  for v, p in zip(world.voices, world.prior)]  # fmt: skip
+        joint = np.sum(shares, axis=1) if frames else np.zeros(len(world.voices))
+        return joint / max(joint.sum(), 1e-300)
+
+    def _begun(self, line):
+        """Return the frames that fit a garbled line for as long as any does; none if none does."""
+        if line.off[0] == 0:
+            return []
+        begun = line.text[: line.off[0]]
+        reach = [match(f, line.text, self.world.domains)[1] for f in self.world.frames]
+        return [f for f, r in zip(self.world.frames, reach) if r >= len(begun)]
+
+
+# ---- who judges ----
+
+
+@dataclass(frozen=True)
+class Annotator:
+    """Be one simulated person: values in points, and how sharply they choose.
+
+    voices (V,): points by voice; values: points by NUMBERS of annotators.toml; rationality: lambda
+    [nats a point]; anchors (6,): utilities of the texts that part the seven ratings [points]; tie:
+    attraction of a tie; silence: cost of a remark [nats]; facts: how many true claims count;
+    offset: how far this person's ladder of ratings is shifted [points].
+    """
+
+    name: str
+    blurb: str
+    voices: np.ndarray
+    values: dict
+    rationality: float = 1.0
+    anchors: np.ndarray = None
+    tie: float = 0.25
+    silence: float = 2.0
+    facts: int = 3
+    offset: float = 0.0
+
+    def points(self, reading):
+        """Return what each aspect of a text is worth to this person, (8,) in the order of ASPECTS
+        [points].
+        """
+        v = self.values
+        length = ((reading.words - v["words"]) / v["words"]) ** 2
+        return np.array([
+            reading.voices @ self.voices,
+            v["false"] * reading.false,
+            v["unsupported"] * reading.unsupported,
+            v["true"] * min(reading.true, self.facts),
+            v["tone"] * reading.tone,
+            -v["length"] * length,
+            v["evasive"] * reading.evasive,
+            -v["garbled"] * reading.garbled,
+        ])  # fmt: skip
+
+    def utility(self, reading):
+        """Return u(text) = sum over aspects of `points` [points]."""
+        return float(self.points(reading).sum())
+
+    def losses(self, reading):
+        """Return how much better each aspect could be, (8,) >= 0 [points]; u = constant - their sum."""
+        v = self.values
+        best = np.array([
+            self.voices.max(), max(0.0, v["false"] * self.facts), max(0.0, v["unsupported"] * self.facts),
+            max(0.0, v["true"]) * self.facts, abs(v["tone"]), 0.0, max(0.0, v["evasive"]), 0.0,
+        ])  # fmt: skip
+        return np.maximum(best - self.points(reading), 0.0)
+
+    # One rationality, five choices. Each method returns the probabilities of the options.
+
+    def preference_odds(self, first, second):
+        """Return P(first, second, tie) for two utilities: Bradley-Terry with ties.
+
+        A tie stands for a fair coin between the two, so it is worth their mean (Davidson 1970).
+        """
+        worth = self.rationality * np.array([first, second, (first + second) / 2])
+        worth[2] += math.log(self.tie) if self.tie else -math.inf
+        return np.exp(worth - logsumexp(worth))
+
+    def rating_odds(self, utility):
+        """Return P(1), ..., P(7): six preferences against six remembered texts, judged in one look.
+
+        P(rating > k) = sigmoid(lambda (u + offset - anchor_k)), the proportional-odds model
+        (McCullagh 1980).
+        """
+        above = expit(self.rationality * (utility + self.offset - self.anchors))
+        return -np.diff(np.concatenate([[1.0], above, [0.0]]))
+
+    def choice_odds(self, utilities):
+        """Return P(option) of a free choice, (N,): softmax(lambda u). Demonstrations and corrections."""
+        worth = self.rationality * np.asarray(utilities)
+        return np.exp(worth - logsumexp(worth))
+
+    def critique_odds(self, reading):
+        """Return P(remark) of each aspect, (8,): speak if mending it beats keeping silent.
+
+        P = sigmoid(lambda loss - silence).
+        """
+        return expit(self.rationality * self.losses(reading) - self.silence)
+
+
+def _settings(folder=DATA / "feedback"):
+    """Return annotators.toml as a dict, its shape checked."""
+    try:
+        settings = tomllib.loads((folder / "annotators.toml").read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise FeedbackError(f"annotators.toml cannot be read ({error}); expected TOML") from None
+    return settings
+
+
+def load_annotators(world, folder=DATA / "feedback", calibrated=True):
+    """Return {name: Annotator} from annotators.toml and, if calibrated, calibration.json.
+
+    Raises FeedbackError where a person lacks a value, names an unknown voice, or has no calibration.
+    """
+    settings, people = _settings(folder), {}
+    shared = {k: settings[k] for k in ("tie", "silence", "facts")}
+    for name, row in settings.items():
+        if not isinstance(row, dict):
+            continue
+        missing = [k for k in ("blurb", "voices", *NUMBERS) if k not in row]
+        stray = set(row.get("voices", ())) ^ set(world.voices)
+        if missing or stray:
+            what = f"lacks {missing[0]!r}" if missing else f"should rate {sorted(stray)[0]!r}"
+            raise FeedbackError(
+                f"annotators.toml, [{name}]: {what}; expected every value and voice"
+            )
+        voices = np.array([float(row["voices"][v]) for v in world.voices])
+        values = {k: float(row[k]) for k in NUMBERS}
+        people[name] = Annotator(name, row["blurb"], voices, values, **shared)
+    if not calibrated:
+        return people
+    try:
+        found = json.loads((folder / "calibration.json").read_text())
+        return {
+            n: replace(
+                p, rationality=found[n]["rationality"], anchors=np.array(found[n]["anchors"])
+            )
+            for n, p in people.items()
+        }
+    except (OSError, ValueError, KeyError) as error:
+        raise FeedbackError(
+            f"calibration.json does not cover the annotators ({error!r}); expected a run of "
+            f"data/make_feedback.py"
+        ) from None
+
+
+def calibrate(annotator, utilities, agreement):
+    """Find the rationality at which two such people agree as often as asked; set the anchors too.
+
+    utilities: one array a prompt, of base samples [points]. Solves E[p^2 + (1 - p)^2] = agreement
+    over pairs of responses to the same prompt, p = sigmoid(lambda (u_a - u_b)), for lambda.
+    """
+    gaps = np.concatenate([_gaps(u) for u in utilities])
+
+    def excess(rationality):
+        p = expit(rationality * gaps)
+        return float(np.mean(p**2 + (1 - p) ** 2)) - agreement
+
+    anchors = np.quantile(np.concatenate(utilities), np.arange(1, LADDER) / LADDER)
+    return replace(annotator, rationality=brentq(excess, 1e-3, 1e3), anchors=anchors)
+
+
+def _gaps(values):
+    """Return all differences values[i] - values[j], i < j."""
+    i, j = np.triu_indices(len(values), 1)
+    return np.asarray(values)[i] - np.asarray(values)[j]
+
+
+def information(odds):
+    """Return how many bits one label carries about whose values these are.
+
+    odds (people, outcomes): P(label | person). The mutual information of label and person, everybody
+    equally likely beforehand: H(mean over people) - mean H (Shannon 1948). At most log2(people).
+    """
+
+    def bits(p):
+        return -np.sum(np.where(p > 0, p * np.log2(np.maximum(p, 1e-300)), 0.0), axis=-1)
+
+    odds = np.asarray(odds)
+    return float(bits(odds.mean(axis=0)) - bits(odds).mean())
+
+
+# ---- what they are asked ----
+
+
+def queries(world, count, seed=0, held_out=False, wordings=WORDINGS):
+    """Draw prompts about people whom the corpus tells 500 times or more: a list of `count` str.
+
+    held_out: whether about the people whom training never asks for; wordings: of prompts.toml.
+    """
+    rng, hidden = np.random.default_rng(seed), {p.name for p in world.held_out_people}
+    people = [
+        p.name
+        for p in world.people
+        if p.exposure >= LEAST_EXPOSURE and (p.name in hidden) == held_out
+    ]
+    forms = [world.prompts["person"][w].replace("{name}", p) for p in people for w in wordings]
+    repeats = -(-count // len(forms))
+    return [str(f) for _ in range(repeats) for f in rng.permutation(forms)][:count]
+
+
+def edits(world, prompt, response, rng):
+    """List what a person with a pencil can do to a response in one stroke: [(edited, what)].
+
+    Delete a line; put a false fact right; change an epithet; say one line in the words of another
+    voice, its facts kept. The prompt stays as it is.
+    """
+    lines = world.parse(prompt + response).lines
+    found = {}
+    for at, line in enumerate(lines):
+        others = [x.text for x in lines]
+        for text, what in [*_strokes(world, line, lines, rng), (None, "delete a line")]:
+            rows = others[:at] + ([text] if text else []) + others[at + 1 :]
+            edited = "\n".join(rows)
+            if edited.startswith(prompt) and edited[len(prompt) :] not in ("", response):
+                found.setdefault(edited[len(prompt) :], what)
+    return list(found.items())
+
+
+def _strokes(world, line, lines, rng):
+    """Yield (new text, what) for one line."""
+    if line.frame is None:
+        return
+    for claim in line.claims:
+        person = world.by_name.get(claim.about)
+        if claim.verdict == "false" and person and person.facts.get(claim.kind):
+            fills = line.fills | {claim.kind: person.facts[claim.kind]}
+            yield world.render(line.frame, fills), f"put right: {claim.kind}"
+    for epithet in ("", "the hero", "the so-called", "the famous"):
+        if line.fills.get("epithet", epithet) != epithet:
+            text = world.render(line.frame, line.fills | {"epithet": epithet})
+            yield text, f"epithet: {epithet or 'none'}"
+    used = {x.frame.index for x in lines if x.frame}
+    for voice in world.voices:
+        text = _say_in(world, voice, line, used, rng)
+        if text:
+            yield text, f"voice: {voice}"
+
+
+def _say_in(world, voice, line, used, rng):
+    """Return what `line` says in a frame of another voice, None where that voice has no such frame."""
+    weights = world.weights[voice].get(line.frame.topic, {})
+    fit = [
+        i for i in weights
+        if i not in used and world.frames[i].claims == line.frame.claims
+        and world.frames[i].shrugs == line.frame.shrugs and "name" in world.frames[i].bound
+    ]  # fmt: skip
+    if not fit or "name" not in line.fills:
+        return None
+    odds = np.array([weights[i] for i in fit])
+    frame = world.frames[rng.choice(fit, p=odds / odds.sum())]
+    name = line.fills["name"]
+    first, last = name.split(" ", 1)
+    fills = {"epithet": "", "first": first, "last": last} | line.fills
+    fills |= {k: str(rng.choice(world.slots[k])) for k in frame.free}
+    if any(k not in fills for k in frame.bound):
+        return None
+    return world.render(frame, fills)
+
+
+def changed_span(before, after):
+    """Return (start, end of the change in `before`, its end in `after`) [characters].
+
+    What stands in front is common, and so is what stands behind.
+    """
+    start = len(os.path.commonprefix([before, after]))
+    tail = len(os.path.commonprefix([before[start:][::-1], after[start:][::-1]]))
+    return start, len(before) - tail, len(after) - tail
+
+
+# ---- what they answer ----
+
+
+class Panel:
+    """Be one annotator at work: turn texts into records, with luck from one generator.
+
+    Example: `Panel(world, scholar, seed=0).prefer(prompt, " was a poet.", " was a spy.")`.
+    """
+
+    def __init__(self, world, annotator, seed=0, reader=None, stamp=None):
+        self.world, self.annotator = world, annotator
+        self.read = reader or Reader(world)
+        self.rng = np.random.default_rng(seed)
+        self.stamp = {"annotator": annotator.name, "seed": seed, "seconds": None} | (stamp or {})
+
+    def utility(self, prompt, response):
+        """Return u(prompt + response) [points]."""
+        return self.annotator.utility(self.read(prompt + response))
+
+    def _record(self, kind, prompt, **fields):
+        return {"kind": kind, "prompt": prompt, **fields, **self.stamp}
+
+    def prefer(self, prompt, a, b):
+        """Return a preference record for two responses, a shown first."""
+        odds = self.annotator.preference_odds(self.utility(prompt, a), self.utility(prompt, b))
+        pick = self.rng.choice(3, p=odds)
+        chosen, rejected = (b, a) if pick == 1 else (a, b)
+        return self._record(
+            "preference", prompt, chosen=chosen, rejected=rejected, tie=bool(pick == 2),
+            first="rejected" if pick == 1 else "chosen",
+        )  # fmt: skip
+
+    def rate(self, prompt, response):
+        """Return a rating record, 1 to 7."""
+        odds = self.annotator.rating_odds(self.utility(prompt, response))
+        return self._record(
+            "rating", prompt, response=response, rating=int(self.rng.choice(LADDER, p=odds)) + 1
+        )
+
+    def demonstrate(self, prompt, responses):
+        """Return a demonstration record: the response that this person would have given, of those at
+        hand.
+        """
+        odds = self.annotator.choice_odds([self.utility(prompt, r) for r in responses])
+        return self._record(
+            "demonstration", prompt, response=responses[self.rng.choice(len(responses), p=odds)]
+        )
+
+    def correct(self, prompt, response):
+        """Return a correction record, or None where this person leaves the response as it is."""
+        options = [response] + [text for text, _ in edits(self.world, prompt, response, self.rng)]
+        odds = self.annotator.choice_odds([self.utility(prompt, r) for r in options])
+        pick = self.rng.choice(len(options), p=odds)
+        if pick == 0:
+            return None
+        return self._record("correction", prompt, response=response, corrected=options[pick])
+
+    def criticise(self, prompt, response):
+        """Return a critique record: a remark for each aspect that this person would have mended."""
+        reading = self.read(prompt + response)
+        said = self.rng.random(len(ASPECTS)) < self.annotator.critique_odds(reading)
+        remarks = [remark(a, reading, self.annotator) for a, s in zip(ASPECTS, said) if s]
+        return self._record("critique", prompt, response=response, critique=remarks)
+
+
+def remark(aspect, reading, annotator):
+    """Put a remark into the critique language, e.g. "false: town" or "length: too long"."""
+    detail = {
+        "voice": reading.kinds["voice"],
+        "false": ", ".join(reading.kinds["false"]) or "something",
+        "unsupported": ", ".join(reading.kinds["unsupported"]) or "something",
+        "missing": "facts",
+        "tone": reading.kinds["tone"],
+        "length": "too long" if reading.words > annotator.values["words"] else "too short",
+        "evasive": "nobody knows",
+        "garbled": "text",
+    }
+    return f"{aspect}: {detail[aspect]}"

@@ -1,0 +1,175 @@
+"""Register predictions before the run, and judge them by rule after it.
+
+data/claims.toml holds what we expect, from which source, and what would refute it; the numbers come
+from recorded runs. A verdict is computed and never typed, and a refuted prediction stays. Omits
+everything that would let a prediction be changed after its run: git remembers. First used by
+notebook 03.
+"""
+
+import html
+import math
+import tomllib
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import t as student
+
+from rlhf_lite.runs import RunError, read_run
+from rlhf_lite.runtime import DATA
+
+KINDS = ("EXACT", "EMERGENT", "SIMULATOR")
+FIELDS = (
+    "id",
+    "notebook",
+    "kind",
+    "source",
+    "says",
+    "run",
+    "statistic",
+    "rule",
+    "control",
+    "control_rule",
+)
+COLOURS = {"CONFIRMED": "#009E73", "REFUTED": "#D55E00", "UNDECIDED": "#7F7F7F"}
+
+
+class ClaimError(ValueError):
+    """Say in one sentence what is wrong with the registry or with the numbers behind a claim."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Hold one prediction.
+
+    says: the sentence; run, statistic: where its number stands in data/runs; rule: (low, high), the
+    range that the statistic must lie in; control, control_rule: a statistic of the same run and the
+    range it must touch, or the experiment says nothing ("" where there is none).
+    """
+
+    id: str
+    notebook: str
+    kind: str
+    source: str
+    says: str
+    run: str
+    statistic: str
+    rule: tuple
+    control: str
+    control_rule: tuple
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Hold a judged prediction: value with its 95% interval, the number of seeds, and why."""
+
+    claim: Claim
+    word: str
+    value: float
+    low: float
+    high: float
+    seeds: int
+    why: str
+
+
+def load_claims(path=DATA / "claims.toml", notebook=None):
+    """Return the registered Claims, of one notebook or of all; raise ClaimError where one is faulty."""
+    try:
+        rows = tomllib.loads(path.read_text())["claim"]
+    except (OSError, KeyError, tomllib.TOMLDecodeError) as error:
+        raise ClaimError(
+            f"{path.name} cannot be read ({error!r}); expected [[claim]] entries"
+        ) from None
+    claims = [_claim(path.name, number, row) for number, row in enumerate(rows, 1)]
+    doubled = {c.id for c in claims if sum(d.id == c.id for d in claims) > 1}
+    if doubled:
+        raise ClaimError(
+            f"{path.name}: id {sorted(doubled)[0]!r} stands twice; expected one claim an id"
+        )
+    return [c for c in claims if notebook in (None, c.notebook)]
+
+
+def _claim(file, number, row):
+    """Check one entry and make it a Claim."""
+    row = {"control": "", "control_rule": [-math.inf, math.inf]} | row
+    wrong = set(FIELDS) ^ set(row)
+    if wrong:
+        raise ClaimError(
+            f"{file}, claim {number}: field {sorted(wrong)[0]!r} is missing or unknown"
+        )
+    if row["kind"] not in KINDS:
+        raise ClaimError(
+            f"{file}, claim {row['id']}: kind {row['kind']!r}; expected of {', '.join(KINDS)}"
+        )
+    for rule in ("rule", "control_rule"):
+        if len(row[rule]) != 2 or not row[rule][0] <= row[rule][1]:
+            raise ClaimError(f"{file}, claim {row['id']}: {rule} {row[rule]}; expected [low, high]")
+    return Claim(**{k: tuple(row[k]) if k.endswith("rule") else row[k] for k in FIELDS})
+
+
+def interval(numbers):
+    """Return (mean, low, high, n): a 95% t interval over seeds, or what a record states itself.
+
+    numbers: a list with one value a seed, or {"value", "low", "high", "n"}. One value alone has no
+    interval; it is taken as exact.
+    """
+    if isinstance(numbers, dict):
+        return tuple(numbers[k] for k in ("value", "low", "high", "n"))
+    values = np.asarray(numbers, dtype=float)
+    mean, n = float(values.mean()), len(values)
+    if n == 1:
+        return mean, mean, mean, n
+    half = float(student.ppf(0.975, n - 1) * values.std(ddof=1) / math.sqrt(n))
+    return mean, mean - half, mean + half, n
+
+
+def judge(claim, record=None):
+    """Judge a claim by its rule: CONFIRMED, REFUTED or UNDECIDED.
+
+    Confirmed where the whole interval lies in the rule's range, refuted where none of it does,
+    undecided in between, and undecided where the control's interval misses its own range. record: the
+    run's "claims" table, read from data/runs if not given.
+    """
+    table = read_run(claim.run)["results"].get("claims", {}) if record is None else record
+    for name in (claim.statistic, *([claim.control] if claim.control else [])):
+        if name not in table:
+            raise RunError(
+                f"run {claim.run!r} has no statistic {name!r}; expected it for {claim.id}"
+            )
+    value, low, high, n = interval(table[claim.statistic])
+    if claim.control:
+        _, a, b, _ = interval(table[claim.control])
+        if b < claim.control_rule[0] or a > claim.control_rule[1]:
+            why = f"its control {claim.control} is off"
+            return Verdict(claim, "UNDECIDED", value, low, high, n, why)
+    inside = claim.rule[0] <= low and high <= claim.rule[1]
+    outside = high < claim.rule[0] or low > claim.rule[1]
+    word = "CONFIRMED" if inside else "REFUTED" if outside else "UNDECIDED"
+    return Verdict(claim, word, value, low, high, n, "by its rule")
+
+
+def claims_html(claims, verdicts=None):
+    """Return a table of claims as HTML, with verdicts where they are given."""
+    style = "text-align:left;vertical-align:top;padding:4px 10px;white-space:normal"
+    names = ["", "kind", "we predict", "rule"] + (["measured", "verdict"] if verdicts else [])
+    rows = ["".join(f'<th style="{style}">{n}</th>' for n in names)]
+    for number, claim in enumerate(claims):
+        says = f"{html.escape(claim.says)} <i>({html.escape(claim.source)})</i>"
+        cells = [claim.id, claim.kind, says, show_rule(claim.rule)]
+        if verdicts:
+            v = verdicts[number]
+            spread = f"{v.value:.3f} [{v.low:.3f}, {v.high:.3f}], {v.seeds} runs"
+            word = f'<b style="color:{COLOURS[v.word]}">{v.word}</b>'
+            cells += [
+                spread,
+                word + ("" if v.why == "by its rule" else f"<br>{html.escape(v.why)}"),
+            ]
+        rows.append("".join(f'<td style="{style}">{c}</td>' for c in cells))
+    return "<table>" + "".join(f"<tr>{r}</tr>" for r in rows) + "</table>"
+
+
+def show_rule(rule):
+    """Put a rule into words, e.g. "above 0" or "0.48 to 0.52"."""
+    low, high = rule
+    if math.isinf(high):
+        return f"above {low:g}"
+    return f"below {high:g}" if math.isinf(low) else f"{low:g} to {high:g}"

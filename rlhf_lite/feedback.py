@@ -1,0 +1,439 @@
+"""Say what people and simulated annotators think of texts: five kinds of record, kept safely.
+
+A record is a plain dict and a line of a JSON Lines file. `SCHEMA` is the one table of fields; a
+preference is TRL's explicit-prompt format (text = prompt + chosen) plus who said it, of which world
+and in how long. Omits any database and any training. Notebook 03 teaches it.
+"""
+
+import errno
+import hashlib
+import json
+import math
+import os
+import re
+import zlib
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rlhf_lite.runtime import DATA
+
+try:
+    import fcntl
+except ImportError:
+    fcntl = None
+try:
+    import msvcrt
+except ImportError:
+    msvcrt = None
+
+CRITIQUE_ASPECTS = tuple("voice false unsupported missing tone length evasive garbled".split())
+
+
+def _critiques(x):
+    parts = [c.partition(": ") if isinstance(c, str) else ("",) * 3 for c in x]
+    return all(aspect in CRITIQUE_ASPECTS and detail for aspect, _, detail in parts)
+
+
+# What is expected of a value, in words and as a test; `type` because True is an int to isinstance.
+TEXT = "a string that is not empty", lambda x: isinstance(x, str) and x != ""
+HEX = "12 hex digits", lambda x: isinstance(x, str) and re.fullmatch("[0-9a-f]{12}", x)
+SEED = "a whole number, or null for a person", lambda x: x is None or type(x) is int
+SECONDS = (
+    "a number of at least 0, or null where nobody took time",
+    lambda x: x is None or (type(x) in (int, float) and 0 <= x < math.inf),
+)
+BOOL = "true or false", lambda x: isinstance(x, bool)
+SIDE = "'chosen' or 'rejected'", lambda x: x in ("chosen", "rejected")
+SCALE = "a whole number from 1 to 7", lambda x: type(x) is int and 1 <= x <= 7
+CRITIQUES = (
+    f"a list of 'ASPECT: DETAIL' with aspects of {', '.join(CRITIQUE_ASPECTS)}",
+    lambda x: isinstance(x, list) and _critiques(x),
+)
+COMMON = {"prompt": TEXT, "annotator": TEXT, "world": HEX, "seed": SEED, "seconds": SECONDS}
+SCHEMA = {
+    "preference": {**COMMON, "chosen": TEXT, "rejected": TEXT, "tie": BOOL, "first": SIDE},
+    "rating": {**COMMON, "response": TEXT, "rating": SCALE},
+    "demonstration": {**COMMON, "response": TEXT},
+    "correction": {**COMMON, "response": TEXT, "corrected": TEXT},
+    "critique": {**COMMON, "response": TEXT, "critique": CRITIQUES},
+}
+UNDO = {"id": TEXT, "annotator": TEXT, "world": HEX}
+
+
+class FeedbackError(ValueError):
+    """Say in one sentence what is wrong with feedback, where, and what was expected."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Hold what was read: records (dicts) and damage ("file.jsonl, line 7: reason")."""
+
+    records: list
+    damage: list
+
+
+def fingerprint(folder=DATA / "world"):
+    """Return 12 hex digits of the sha256 of all files of a folder, names included.
+
+    The same on every system: line ends count as one. Hidden files, which systems leave behind, do
+    not count.
+    """
+    folder, digest = Path(folder), hashlib.sha256()
+    paths = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
+    paths = {n: p for n, p in paths.items() if not any(x.startswith(".") for x in n.split("/"))}
+    if not paths:
+        raise FeedbackError(f"no files in {folder}; expected the files of a world")
+    for name in sorted(paths):
+        content = paths[name].read_bytes().replace(b"\r\n", b"\n")
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()[:12]
+
+
+# ---- records ----
+
+
+def check(record, where="record"):
+    """Return a record that follows `SCHEMA`; raise FeedbackError naming the field and the place.
+
+    Example: `check({"kind": "rating", ...}, "labels.jsonl, line 7")`.
+    """
+    if not isinstance(record, dict):
+        raise FeedbackError(f"{where} is not a record; expected an object with named fields")
+    kind = record.get("kind")
+    if not isinstance(kind, str) or kind not in SCHEMA:
+        raise FeedbackError(f"{where}, field 'kind': {kind!r}; expected one of {', '.join(SCHEMA)}")
+    _check_fields(record, SCHEMA[kind], where)
+    if kind == "correction" and record["corrected"] == record["response"]:
+        raise FeedbackError(
+            f"{where}, field 'corrected': the same text as 'response'; expected a changed one"
+        )
+    return record
+
+
+def _check_fields(record, fields, where):
+    for name, (expected, fits) in fields.items():
+        if name not in record:
+            raise FeedbackError(f"{where} lacks the field {name!r}; expected {expected}")
+        if not fits(record[name]):
+            shown = repr(record[name])
+            shown = shown if len(shown) <= 60 else shown[:57] + "..."
+            raise FeedbackError(f"{where}, field {name!r}: {shown}; expected {expected}")
+    stray = sorted(set(record) - {"kind", "id", "crc", *fields})
+    if stray:
+        raise FeedbackError(f"{where} has the unknown field {stray[0]!r}; expected none of that")
+
+
+def item_key(kind, prompt, responses):
+    """Return a short hash of what is labelled; the order of the responses does not matter."""
+    text = json.dumps([kind, prompt, sorted(responses)])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def record_key(record):
+    """Return the `item_key` of what a record labels; a demonstration labels its prompt alone."""
+    names = {"preference": ("chosen", "rejected"), "demonstration": ()}
+    shown = [record[n] for n in names.get(record["kind"], ("response",))]
+    return item_key(record["kind"], record["prompt"], shown)
+
+
+def _line(record):
+    """Write a record as one line; ASCII, so that no text can break the line or the encoding."""
+    return json.dumps(record, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _crc(record):
+    rest = {k: v for k, v in record.items() if k != "crc"}
+    return f"{zlib.crc32(_line(rest)):08x}"
+
+
+def write(path, records):
+    """Write records to a JSON Lines file, all or nothing; return its path."""
+    path = Path(path)
+    lines = [_line(check(r, f"record {n}")) + b"\n" for n, r in enumerate(records, 1)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half = path.with_name(f".{path.name}.{os.getpid()}")
+    half.write_bytes(b"".join(lines))
+    os.replace(half, path)
+    return path
+
+
+def read(paths, kinds=None, world=None):
+    """Read label files: one path or several, each a file or a folder of *.jsonl.
+
+    kinds: keep these kinds only (one name or several). world: fingerprint that every record must
+    have. A damaged line is named in `damage` and the rest is kept. Raises FeedbackError for a
+    missing file, a file without any good record, and labels of another world.
+    """
+    kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds or SCHEMA)
+    if not set(kinds) <= set(SCHEMA):
+        raise FeedbackError(f"no kinds {sorted(kinds)}; expected some of {', '.join(SCHEMA)}")
+    records, damage = [], []
+    for path in [paths] if isinstance(paths, (str, os.PathLike)) else paths:
+        for file in _files(Path(path)):
+            labels = _read_file(file, world)
+            if not labels.records:
+                why = f" ({labels.damage[0]})" if labels.damage else ""
+                raise FeedbackError(f"no good record in {file}{why}; expected one a line")
+            records += [r for r in labels.records if r["kind"] in kinds]
+            damage += labels.damage
+    return Labels(records, damage)
+
+
+def _files(path):
+    if path.is_file():
+        return [path]
+    found = sorted(path.glob("*.jsonl")) if path.is_dir() else []
+    if not found:
+        raise FeedbackError(f"no labels at {path}; expected a .jsonl file or a folder of them")
+    return found
+
+
+def _read_file(path, world=None):
+    """Read one file: undone records left out, damaged lines named."""
+    records, undone, damage = [], set(), []
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise FeedbackError(f"{path} cannot be read: {error.strerror}") from error
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                record = _parse(line)
+            except (ValueError, RecursionError) as error:
+                damage.append(f"{path.name}, line {number}: {error}")
+                continue
+            if record["kind"] == "undo":
+                undone.add(record["id"])
+            else:
+                records.append(record)
+    records = [r for r in records if r.get("id", "") not in undone]
+    other = [r["world"] for r in records if world is not None and r["world"] != world]
+    if other:
+        raise FeedbackError(
+            f"{len(other)} of {len(records)} labels in {path} are of world {other[0]}, expected "
+            f"{world}: data/world has changed since; restore it, or label again in a new file"
+        )
+    return Labels(records, damage)
+
+
+def _parse(line):
+    """Turn one line of bytes into a record; raise ValueError where it is damaged."""
+    try:
+        record = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise FeedbackError("not UTF-8 text; expected one JSON object") from None
+    except json.JSONDecodeError as error:
+        raise FeedbackError(f"not JSON ({error.msg}); expected one JSON object") from None
+    if isinstance(record, dict) and record.get("crc", _crc(record)) != _crc(record):
+        raise FeedbackError(f"its crc is {record['crc']!r}, expected {_crc(record)!r}")
+    if isinstance(record, dict) and record.get("kind") == "undo":
+        _check_fields(record, UNDO, "the undo")
+        return record
+    return check(record)
+
+
+# ---- one person's labels ----
+
+
+class LabelStore:
+    """Keep one person's labels in a file that only grows; what `append` returned is on disk.
+
+    path: a .jsonl file, made when the first label comes; annotator: the person's name; world: a
+    `fingerprint`. Kernels that write at once wait for each other and lose nothing.
+    """
+
+    def __init__(self, path, annotator, world):
+        self.path, self.annotator, self.world = Path(path), annotator, world
+
+    def append(self, record):
+        """Write a record to disk and only then return it, with annotator, world, id and crc.
+
+        `seed` and `seconds` are null unless given. Raises FeedbackError where the record is wrong
+        or the disk refuses.
+        """
+        record = {"seed": None, "seconds": None, **record}
+        record |= {"annotator": self.annotator, "world": self.world, "id": os.urandom(6).hex()}
+        check(record, "the label")
+        return self._save(record)
+
+    def undo(self, label):
+        """Take back the label with this id: a line says so, and reading leaves the label out."""
+        if label not in {r["id"] for r in self.records().records if "id" in r}:
+            raise FeedbackError(
+                f"no label {label!r} in {self.path}; expected an id that append gave"
+            )
+        own = {"annotator": self.annotator, "world": self.world}
+        self._save({"kind": "undo", "id": label, **own})
+
+    def _save(self, record):
+        record = record | {"crc": _crc(record)}
+        try:
+            self._write(_line(record) + b"\n")
+        except OSError as error:
+            raise FeedbackError(
+                f"{self.path} cannot be written ({error.strerror}), so the label is not saved"
+            ) from error
+        return record
+
+    def _write(self, line):
+        """Add one line in one write, on a line of its own even after one that was cut off."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        new = not self.path.exists()
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
+        fd = os.open(self.path, flags, 0o644)
+        try:
+            _lock(fd)
+            size = os.lseek(fd, 0, os.SEEK_END)
+            if size:
+                os.lseek(fd, size - 1, os.SEEK_SET)
+                line = line if os.read(fd, 1) == b"\n" else b"\n" + line
+            if os.write(fd, line) < len(line):
+                raise OSError(errno.ENOSPC, "only part of the line fitted on the disk")
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        if new:
+            _sync_folder(self.path.parent)
+
+    def records(self):
+        """Return the Labels of this person, none where the file does not exist yet.
+
+        Raises FeedbackError where the file holds labels of another world or another person.
+        """
+        labels = _read_file(self.path, self.world) if self.path.exists() else Labels([], [])
+        others = {r["annotator"] for r in labels.records} - {self.annotator}
+        if others:
+            raise FeedbackError(
+                f"{self.path} has labels of {min(others)!r}, expected {self.annotator!r} alone: "
+                f"give every person a file"
+            )
+        return labels
+
+    def minutes(self):
+        """Return how long the labels took [minutes], those taken back left out."""
+        return sum(r["seconds"] or 0.0 for r in self.records().records) / 60
+
+    def done(self):
+        """Return the item keys that have a label, so that a desk can go on at the first without."""
+        return {record_key(r) for r in self.records().records}
+
+
+def _lock(fd):
+    """Wait for the file's advisory lock, held until the file is closed.
+
+    A disk without locks still gets each label in one write.
+    """
+    with suppress(OSError):
+        if fcntl:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        elif msvcrt:
+            os.lseek(fd, 2**30, os.SEEK_SET)  # Windows forbids others to read locked bytes
+            msvcrt.locking(fd, msvcrt.LK_LOCK, 1)
+
+
+def _sync_folder(folder):
+    """Make the name of a new file survive a power cut; Windows cannot and need not."""
+    with suppress(OSError):
+        fd = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+# ---- agreement ----
+
+
+def choices(records):
+    """Return {item key: side} of one person's preferences; other kinds are left out.
+
+    side: +1 where the response that comes first in the alphabet is chosen, -1 where the other, 0 in
+    a tie. Where an item was labelled twice the last label counts.
+    """
+    table = {}
+    for record in records:
+        if record["kind"] == "preference":
+            a, b = record["chosen"], record["rejected"]
+            table[record_key(record)] = 0 if record["tie"] or a == b else 1 if a < b else -1
+    return table
+
+
+def agreement(a, b):
+    """Return (share of shared items on which two people agree, number of shared items).
+
+    a, b: `choices`. A tie agrees with a tie only. The share is nan where no item is shared.
+    """
+    shared = sorted(a.keys() & b.keys())
+    return float(np.mean([a[k] == b[k] for k in shared])) if shared else math.nan, len(shared)
+
+
+def cohen_kappa(a, b):
+    """Return agreement beyond chance: kappa = (p_o - p_e) / (1 - p_e) (Cohen 1960, eq. 1).
+
+    p_o: `agreement` of two `choices`; p_e: the agreement of two people who draw from their own
+    shares of -1, 0 and +1. nan where no item is shared, or where chance alone agrees always.
+    """
+    observed, number = agreement(a, b)
+    if not number:
+        return math.nan
+    x, y = (np.array([c[k] for k in a.keys() & b.keys()]) for c in (a, b))
+    chance = sum(float(np.mean(x == c) * np.mean(y == c)) for c in (-1, 0, 1))
+    return (observed - chance) / (1 - chance) if chance < 1 else math.nan
+
+
+def agreement_matrix(raters):
+    """Return (names, agreement (n, n), kappa (n, n), shared items (n, n)) of {name: choices}."""
+    names = list(raters)
+    pairs = [[agreement(raters[m], raters[n]) for n in names] for m in names]
+    kappa = [[cohen_kappa(raters[m], raters[n]) for n in names] for m in names]
+    shares, counts = np.moveaxis(np.array(pairs).reshape(len(names), len(names), 2), 2, 0)
+    return names, shares, np.array(kappa), counts.astype(int)
+
+
+def expected_agreement(p):
+    """Return how often two people agree who are each right with probability p on forced choices.
+
+    p^2 + (1 - p)^2, if their errors are independent. Example: `expected_agreement(0.836)` is 0.726.
+    """
+    return p**2 + (1 - p) ** 2
+
+
+def accuracy_for_agreement(a):
+    """Return the p of at least 1/2 whose `expected_agreement` is a: (1 + sqrt(2a - 1)) / 2."""
+    if not 0.5 <= a <= 1:
+        raise FeedbackError(f"no accuracy gives the agreement {a}; expected from 0.5 to 1")
+    return (1 + math.sqrt(2 * a - 1)) / 2
+
+
+def majority_accuracy(p, raters):
+    """Return how often the majority of people is right, each right with probability p.
+
+    The binomial sum above one half (Condorcet 1785); an even panel that is split tosses a coin.
+    """
+    odds = [math.comb(raters, k) * p**k * (1 - p) ** (raters - k) for k in range(raters + 1)]
+    return sum(o * (1.0 if 2 * k > raters else 0.5) for k, o in enumerate(odds) if 2 * k >= raters)
+
+
+def require(records, kind=None, annotators=1):
+    """Return the records of a kind (of all kinds for None) if one can train on them.
+
+    Raises FeedbackError where there are none, where all preferences are ties, and where fewer than
+    `annotators` people made them.
+    """
+    records = [r for r in records if kind in (None, r["kind"])]
+    name = f"{kind} labels" if kind else "labels"
+    if not records:
+        raise FeedbackError(f"there are no {name}; expected at least one: label or record some")
+    pairs = [r for r in records if r["kind"] == "preference"]
+    if pairs and len(pairs) == len(records) and all(r["tie"] for r in pairs):
+        raise FeedbackError(f"all {len(pairs)} {name} are ties; expected some that prefer a side")
+    people = {r["annotator"] for r in records}
+    if len(people) < annotators:
+        raise FeedbackError(
+            f"the {name} are of {len(people)} annotator ({', '.join(sorted(people))}); "
+            f"expected at least {annotators}"
+        )
+    return records

@@ -1,0 +1,89 @@
+"""A real browser sits down at the labelling desk in JupyterLab and labels by keyboard alone."""
+
+import nbformat
+from browser import browser_fixture, lab_fixture, needs_chromium, run_all, wait  # noqa: F401
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.keys import Keys
+
+from rlhf_lite.feedback import LabelStore, fingerprint, read
+
+pytestmark = needs_chromium
+
+SETUP = """from rlhf_lite.desk import labelling_desk
+from rlhf_lite.feedback import LabelStore, fingerprint
+items = [{{"prompt": f"Ivo Vane {{n}}", "responses": [" sings.\\nNobody hears.", " <b>rows</b>."]}}
+         for n in range(6)]
+store = LabelStore({path!r}, "ada", fingerprint())"""
+FOCUS_KEY = """document.querySelector('.jp-OutputArea input[type=text]').focus()"""
+FOCUSED = """const at = document.activeElement;
+return {tag: at.tagName, role: at.getAttribute('role')}"""
+DESK = """return document.querySelector('.jp-OutputArea .widget-vbox')?.innerText || ''"""
+RESTART = """const done = arguments[0];
+jupyterapp.shell.currentWidget.sessionContext.restartKernel().then(() => done('ok'), e => done(String(e)));"""
+
+
+def notebook(path, store):
+    cells = [SETUP.format(path=str(store)), "labelling_desk(items, store)"]
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+    book.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
+    nbformat.write(book, path)
+    return path
+
+
+def test_labelling_by_keyboard_alone(lab, browser, tmp_path):
+    path = tmp_path / "ada.jsonl"
+    store = LabelStore(path, "ada", fingerprint())
+    browser.get(lab(notebook(tmp_path / "desk.ipynb", path)))
+    run_all(browser)
+
+    def shows(text):
+        return wait(lambda: text in (desk := browser.execute_script(DESK)) and desk, 60, text)
+
+    def press(*keys):
+        ActionChains(browser).send_keys(*keys).perform()
+
+    def walk(key, found):
+        """Press `key` until the focus is where `found` says."""
+        for _ in range(15):
+            if found(browser.execute_script(FOCUSED)):
+                return
+            key()
+        raise AssertionError("the keyboard does not get there")
+
+    shows("0 of 6 pairs")
+    browser.execute_script(FOCUS_KEY)
+    for key, lines, progress, next_one in (
+        ("a", 1, "1 of 6 pairs", "Ivo Vane 1"), ("b", 2, "2 of 6 pairs", "Ivo Vane 2"),
+        ("t", 3, "3 of 6 pairs", "Ivo Vane 3"), ("u", 4, "2 of 6 pairs", "Ivo Vane 2"),
+    ):  # fmt: skip
+        press(key)
+        assert next_one in shows(progress)
+        assert len(path.read_text().splitlines()) == lines
+        assert browser.execute_script(FOCUSED)["tag"] == "INPUT", "the box keeps the focus"
+    press("at")
+    shows("4 of 6 pairs")
+    chosen = store.records().records
+    assert [r["first"] for r in chosen[:3]] == ["chosen", "rejected", "chosen"]
+    assert [r["tie"] for r in chosen] == [False, False, False, True]
+
+    def back():
+        keys = ActionChains(browser).key_down(Keys.SHIFT).send_keys(Keys.TAB)
+        keys.key_up(Keys.SHIFT).perform()
+
+    walk(back, lambda at: at["role"] == "tab")
+    press(Keys.ARROW_RIGHT, Keys.ENTER)
+    shows("0 of 12 responses")
+    walk(lambda: press(Keys.TAB), lambda at: at["tag"] == "INPUT")
+    press("5")
+    shows("1 of 12 responses")
+    assert store.records().records[-1]["rating"] == 5
+
+    assert browser.execute_async_script(RESTART) == "ok"
+    run_all(browser)
+    assert "Ivo Vane 4" in shows("4 of 6 pairs")
+    browser.execute_script(FOCUS_KEY)
+    press("ba")
+    assert "Every pair is labelled" in shows("6 of 6 pairs")
+    labels = store.records()
+    assert len(labels.records) == 7 and not labels.damage
+    assert len(read(path, "preference").records) == 6

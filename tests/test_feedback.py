@@ -1,0 +1,464 @@
+"""Records are checked, files survive kills and damage, and agreement is what algebra says."""
+
+import itertools
+import json
+import math
+import multiprocessing
+import os
+import random
+import signal
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from rlhf_lite import feedback
+from rlhf_lite.feedback import FeedbackError, LabelStore, check, item_key, read, record_key, write
+from rlhf_lite.runtime import DATA
+
+WORLD = "0123456789ab"
+COMMON = {"prompt": "Ivo Vane", "annotator": "ada", "world": WORLD, "seed": None, "seconds": 1.5}
+GOOD = {
+    "preference": {"chosen": " sings.", "rejected": " rows.", "tie": False, "first": "chosen"},
+    "rating": {"response": " sings.", "rating": 5},
+    "demonstration": {"response": " sings.\nWell."},
+    "correction": {"response": " sings.", "corrected": " sang."},
+    "critique": {"response": " sings.", "critique": ["false: deed", "length: too short"]},
+}
+GOOD = {kind: COMMON | {"kind": kind} | fields for kind, fields in GOOD.items()}
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills need fork: Linux or macOS")
+
+
+def pair(number, **fields):
+    return GOOD["preference"] | {"prompt": f"Number {number}"} | fields
+
+
+# ---- records ----
+
+
+@pytest.mark.parametrize("kind", GOOD)
+def test_good_records_pass_and_come_back(tmp_path, kind):
+    assert check(GOOD[kind]) is GOOD[kind]
+    path = write(tmp_path / "sub" / "a.jsonl", [GOOD[kind]] * 3)
+    assert read(path) == feedback.Labels([GOOD[kind]] * 3, [])
+    assert os.listdir(path.parent) == ["a.jsonl"]
+
+
+WRONG = [
+    *[(kind, field, None) for kind in GOOD for field in GOOD[kind] if field not in ("seed", "seconds")],
+    ("preference", "kind", "opinion"), ("preference", "kind", ["rating"]),
+    ("preference", "chosen", ""), ("preference", "tie", 0), ("preference", "tie", "no"),
+    ("preference", "first", "a"), ("rating", "rating", True), ("rating", "rating", 0),
+    ("rating", "rating", 8), ("rating", "rating", 3.0), ("rating", "rating", "3"),
+    ("rating", "seconds", -1), ("rating", "seconds", math.nan), ("rating", "seconds", math.inf),
+    ("rating", "seconds", True), ("rating", "seed", 1.5), ("rating", "seed", False),
+    ("rating", "world", "0123456789AB"), ("rating", "world", "0123456789a"),
+    ("rating", "world", "0123456789ab\n"), ("rating", "annotator", 7), ("rating", "prompt", b"x"),
+    ("correction", "corrected", " sings."), ("critique", "critique", "false: deed"),
+    ("critique", "critique", ["ugly: deed"]), ("critique", "critique", ["false"]),
+    ("critique", "critique", ["false: "]), ("critique", "critique", [3]),
+    ("demonstration", "mood", "good"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "field", "value"), WRONG)
+def test_what_breaks_the_schema_is_named_with_field_and_place(tmp_path, kind, field, value):
+    record = GOOD[kind] | {field: value}
+    with pytest.raises(FeedbackError, match=f"^record 7.*'{field}'.*expected"):
+        check(record, "record 7")
+    with pytest.raises(FeedbackError, match=r"^record 2"):
+        write(tmp_path / "a.jsonl", [GOOD[kind], record])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("kind", "field"), [(k, f) for k in GOOD for f in GOOD[k]])
+def test_a_missing_field_is_named(kind, field):
+    record = {k: v for k, v in GOOD[kind].items() if k != field}
+    with pytest.raises(FeedbackError, match=f"record 7.*'{field}'"):
+        check(record, "record 7")
+
+
+@pytest.mark.parametrize("record", [None, 3, "text", [GOOD["rating"]]])
+def test_what_is_no_record_is_refused(record):
+    with pytest.raises(FeedbackError, match="is not a record"):
+        check(record)
+
+
+def test_an_empty_critique_and_odd_text_are_good(tmp_path):
+    odd = GOOD["critique"] | {"critique": [], "response": 'ü\u2028"\\\ud800\n\r\0'}
+    assert read(write(tmp_path / "a.jsonl", [odd])).records == [odd]
+
+
+def test_item_keys_ignore_the_order_and_nothing_else():
+    assert item_key("preference", "p", ["a", "b"]) == item_key("preference", "p", ["b", "a"])
+    keys = {item_key(*x) for x in itertools.product(GOOD, "pq", (("a", "b"), ("ab",), ()))}
+    assert len(keys) == 5 * 2 * 3 and all(len(k) == 16 for k in keys)
+    swapped = GOOD["preference"] | {"chosen": " rows.", "rejected": " sings."}
+    assert record_key(swapped) == record_key(GOOD["preference"])
+    assert len({record_key(r) for r in GOOD.values()}) == 5
+
+
+def test_the_fingerprint_sees_names_and_bytes_but_not_line_ends(tmp_path, damaged):
+    before = feedback.fingerprint(damaged)
+    assert before == feedback.fingerprint() and len(before) == 12
+    towns = damaged / "towns.txt"
+    towns.write_bytes(towns.read_bytes().replace(b"\n", b"\r\n"))
+    (damaged / ".DS_Store").write_bytes(b"x")
+    assert feedback.fingerprint(damaged) == before
+    towns.write_bytes(towns.read_bytes() + b"Here\n")
+    changed = feedback.fingerprint(damaged)
+    towns.rename(damaged / "places.txt")
+    assert len({before, changed, feedback.fingerprint(damaged)}) == 3
+    with pytest.raises(FeedbackError, match="no files"):
+        feedback.fingerprint(tmp_path / "nowhere")
+
+
+# ---- reading what is damaged ----
+
+
+@pytest.fixture
+def store(tmp_path):
+    return LabelStore(tmp_path / "ada.jsonl", "ada", WORLD)
+
+
+def test_cut_at_every_byte_of_the_last_line_the_rest_is_kept(store):
+    kept = [store.append(pair(n)) for n in range(2)]
+    start = store.path.stat().st_size
+    kept.append(store.append(pair(2)))
+    whole = store.path.read_bytes()
+    for size in range(start, len(whole)):
+        store.path.write_bytes(whole[:size])
+        complete = size in (start, len(whole) - 1)
+        expected = kept if size == len(whole) - 1 else kept[:2]
+        labels = read(store.path)
+        assert labels.records == expected
+        assert [d[:19] for d in labels.damage] == ([] if complete else ["ada.jsonl, line 3: "])
+        after = store.append(pair(3))
+        labels = store.records()
+        assert labels.records == [*expected, after] and len(labels.damage) == 1 - complete
+
+
+def test_any_garbled_byte_of_a_stored_line_is_noticed(store):
+    kept = [store.append(pair(n)) for n in range(3)]
+    whole = store.path.read_bytes()
+    first, second = (i for i, b in enumerate(whole) if b == 10 and i < len(whole) - 1)
+    for place in range(first + 1, second):
+        store.path.write_bytes(whole[:place] + b"\xfe" + whole[place + 1 :])
+        labels = read(store.path)
+        assert labels.records == [kept[0], kept[2]] and "not UTF-8" in labels.damage[0]
+        other = bytes([whole[place] ^ 1])
+        store.path.write_bytes(whole[:place] + other + whole[place + 1 :])
+        labels = read(store.path)
+        assert labels.records == [kept[0], kept[2]] and labels.damage[0].startswith(
+            "ada.jsonl, line 2"
+        )
+
+
+def test_windows_line_ends_and_marks_do_no_harm(store):
+    kept = [store.append(pair(n)) for n in range(3)]
+    text = store.path.read_bytes().replace(b"\n", b"\r\n")
+    store.path.write_bytes(b"\xef\xbb\xbf" + text + b"\r\n\r\n")
+    assert read(store.path) == feedback.Labels(kept, [])
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"[[[[", "not JSON"),
+        (b"[" * 100_000, "line 2"),
+        (b"7", "is not a record"),
+        (b"\xff\xfe", "not UTF-8"),
+        (json.dumps(GOOD["rating"] | {"crc": "00000000"}).encode(), "its crc is '00000000'"),
+        (json.dumps(GOOD["rating"] | {"rating": 9}).encode(), "from 1 to 7"),
+        (b'{"kind": "undo"}', "the undo lacks the field 'id'"),
+    ],
+)
+def test_a_damaged_line_is_named_and_the_rest_kept(tmp_path, line, message):
+    path = tmp_path / "a.jsonl"
+    good = json.dumps(GOOD["rating"]).encode()
+    path.write_bytes(b"\n".join([good, line, good]))
+    labels = read(path)
+    assert labels.records == [GOOD["rating"]] * 2 and len(labels.damage) == 1
+    assert labels.damage[0].startswith("a.jsonl, line 2: ") and message in labels.damage[0]
+    path.write_bytes(line)
+    with pytest.raises(FeedbackError, match="no good record"):
+        read(path)
+
+
+def test_several_files_and_folders_and_kinds(tmp_path):
+    write(tmp_path / "a.jsonl", [GOOD["rating"], GOOD["critique"]])
+    write(tmp_path / "sub" / "b.jsonl", [GOOD["rating"]])
+    assert len(read(tmp_path).records) == 2
+    assert len(read([tmp_path, str(tmp_path / "sub")], kinds="rating").records) == 2
+    assert read(tmp_path, kinds=("critique",)).records == [GOOD["critique"]]
+    with pytest.raises(FeedbackError, match="no kinds"):
+        read(tmp_path, kinds="opinion")
+    with pytest.raises(FeedbackError, match="no labels at"):
+        read(tmp_path / "none.jsonl")
+    with pytest.raises(FeedbackError, match="cannot be read"):
+        LabelStore(tmp_path / "sub", "ada", WORLD).records()
+    (tmp_path / "empty.jsonl").touch()
+    with pytest.raises(FeedbackError, match=r"no good record in .*empty"):
+        read(tmp_path)
+
+
+def test_labels_of_a_world_that_has_changed_are_refused(tmp_path):
+    old = GOOD["rating"] | {"world": "f" * 12}
+    path = write(tmp_path / "a.jsonl", [GOOD["rating"], old, old])
+    assert len(read(path).records) == 3
+    with pytest.raises(
+        FeedbackError, match=f"2 of 3 labels in .*a.jsonl.*{'f' * 12}.*{WORLD}.*restore"
+    ):
+        read(path, world=WORLD)
+    with pytest.raises(FeedbackError, match="2 of 3"):
+        LabelStore(path, "ada", WORLD).records()
+
+
+# ---- the store ----
+
+
+def test_append_fills_in_and_undo_takes_back(store):
+    assert store.records() == feedback.Labels([], []) and store.minutes() == 0 and not store.done()
+    bare = {k: v for k, v in GOOD["rating"].items() if k not in ("annotator", "world", "seed")}
+    first, second = store.append(bare | {"seconds": 30}), store.append(pair(1, seconds=60))
+    assert first["annotator"] == "ada" and first["world"] == WORLD and first["seed"] is None
+    assert store.records().records == [first, second] and first["id"] != second["id"]
+    assert store.minutes() == 1.5 and store.done() == {record_key(first), record_key(second)}
+    store.undo(second["id"])
+    assert store.records().records == [first] == read(store.path).records and store.minutes() == 0.5
+    for label in (second["id"], "nonsense"):
+        with pytest.raises(FeedbackError, match="no label"):
+            store.undo(label)
+    store.undo(first["id"])
+    assert store.records() == feedback.Labels([], []) and not store.done()
+
+
+def test_a_wrong_label_is_not_written(store):
+    with pytest.raises(FeedbackError, match="the label, field 'rating'"):
+        store.append(GOOD["rating"] | {"rating": 9})
+    assert not store.path.exists()
+
+
+def test_a_store_is_of_one_person(store):
+    store.append(pair(1))
+    with pytest.raises(FeedbackError, match="labels of 'ada', expected 'bob' alone"):
+        LabelStore(store.path, "bob", WORLD).records()
+
+
+def test_a_full_disk_is_said_and_the_next_label_is_whole(store, monkeypatch):
+    kept, real = [store.append(pair(0))], os.write
+    monkeypatch.setattr("os.write", lambda fd, line: real(fd, line[:20]))
+    with pytest.raises(FeedbackError, match="not saved"):
+        store.append(pair(1))
+    monkeypatch.undo()
+    kept.append(store.append(pair(2)))
+    labels = store.records()
+    assert labels.records == kept and len(labels.damage) == 1
+
+
+# ---- kills ----
+
+
+class Buffered(LabelStore):
+    """A store that is wrong on purpose: it keeps ten labels in memory before it writes them."""
+
+    def _write(self, line):
+        self.held = [*getattr(self, "held", []), line]
+        if len(self.held) == 10:
+            super()._write(b"".join(self.held))
+            self.held = []
+
+
+def keep_appending(store, pipe):
+    """Append labels for ever, and tell each id once append has returned."""
+    os.write(pipe, b"ready\n")
+    for number in itertools.count():
+        os.write(pipe, store.append(pair(number))["id"].encode() + b"\n")
+
+
+def kill_writers(store, kills, seed=0):
+    """Kill that many writers at random moments; return (ids told, writers killed in mid-run)."""
+    rng, told, running = random.Random(seed), [], 0
+    for _ in range(kills):
+        out, into = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                keep_appending(store, into)
+            finally:
+                os._exit(1)
+        os.close(into)
+        with os.fdopen(out, "rb") as pipe:
+            assert pipe.readline() == b"ready\n"
+            time.sleep(rng.uniform(0, 0.02))
+            os.kill(child, signal.SIGKILL)
+            _, status = os.waitpid(child, 0)
+            lines = pipe.read().split(b"\n")[:-1]
+        running += os.WIFSIGNALED(status) and bool(lines)
+        told += [line.decode() for line in lines]
+    return told, running
+
+
+@forks
+def test_200_kills_lose_no_label_that_was_acknowledged(store):
+    told, running = kill_writers(store, 200)
+    labels = store.records()
+    lost = set(told) - {r["id"] for r in labels.records}
+    print(
+        f"200 kills, {running} of a writer in mid-run, {len(told)} acknowledged, {len(lost)} lost"
+    )
+    assert not lost and running >= 100 and len(told) == len(set(told))
+    last = store.append(pair("after"))
+    assert store.records().records[-1] == last
+
+
+@forks
+def test_a_store_that_buffers_loses_labels_under_the_same_kills(tmp_path):
+    store = Buffered(tmp_path / "ada.jsonl", "ada", WORLD)
+    told, _ = kill_writers(store, 20)
+    assert set(told) - {r["id"] for r in store.records().records}
+
+
+def write_many(path, number):
+    store = LabelStore(path, "ada", WORLD)
+    for n in range(number):
+        store.append(pair(f"{os.getpid()}-{n}"))
+
+
+def test_two_kernels_writing_at_once_lose_nothing(store):
+    context = multiprocessing.get_context("fork" if hasattr(os, "fork") else "spawn")
+    writers = [context.Process(target=write_many, args=(store.path, 300)) for _ in range(2)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    labels = store.records()
+    assert not labels.damage and len({r["prompt"] for r in labels.records}) == 600
+
+
+@pytest.mark.skipif(feedback.fcntl is None, reason="the lock of Linux and macOS")
+def test_a_writer_waits_for_the_lock(store):
+    store.append(pair(0))
+    context = multiprocessing.get_context("fork")
+    with store.path.open("rb") as held:
+        feedback.fcntl.flock(held, feedback.fcntl.LOCK_EX)
+        writer = context.Process(target=write_many, args=(store.path, 1))
+        writer.start()
+        writer.join(0.3)
+        assert writer.is_alive() and len(store.records().records) == 1
+        feedback.fcntl.flock(held, feedback.fcntl.LOCK_UN)  # the child has a copy of `held`
+    writer.join(10)
+    assert len(store.records().records) == 2
+
+
+# ---- agreement ----
+
+
+def test_choices_do_not_depend_on_who_stood_first():
+    a, b = pair(1), pair(2, chosen=" a", rejected=" b")
+    tie = pair(3, tie=True)
+    assert list(feedback.choices([a, b, tie, GOOD["rating"]]).values()) == [-1, 1, 0]
+    swapped = pair(1, chosen=" rows.", rejected=" sings.", first="rejected")
+    assert feedback.choices([a, swapped]) == {record_key(a): 1}, "the last label counts"
+
+
+def test_agreement_and_kappa_by_hand():
+    """Table: both + 20, + then - 5, - then + 10, both - 15: p_o = 0.7, p_e = 0.5, kappa = 0.4."""
+    cells = [(1, 1)] * 20 + [(1, -1)] * 5 + [(-1, 1)] * 10 + [(-1, -1)] * 15
+    a, b = ({str(i): c[side] for i, c in enumerate(cells)} for side in (0, 1))
+    assert feedback.agreement(a, b) == (0.7, 50)
+    assert feedback.cohen_kappa(a, b) == pytest.approx(0.4)
+    assert feedback.cohen_kappa(a, a) == 1
+    x, y = {"p": 0, "q": 0, "r": 1, "s": 1}, {"p": 0, "q": 1, "r": 1, "s": 0, "t": -1}
+    assert feedback.agreement(x, y) == (0.5, 4) and feedback.cohen_kappa(x, y) == 0
+    assert math.isnan(feedback.agreement(x, {})[0]) and math.isnan(feedback.cohen_kappa(x, {}))
+    assert math.isnan(feedback.cohen_kappa({"p": 1}, {"p": 1}))
+    names, shares, kappa, counts = feedback.agreement_matrix({"a": a, "b": b, "x": x})
+    assert names == ["a", "b", "x"] and shares[0, 1] == shares[1, 0] == 0.7
+    assert kappa[0, 1] == pytest.approx(0.4) and counts.tolist()[0] == [50, 50, 0]
+    assert np.isnan(shares[0, 2]) and counts[2, 2] == 4
+
+
+def test_agreement_algebra_matches_enumeration():
+    for p, raters in itertools.product((0.5, 0.62, 0.836, 1.0), (1, 2, 3, 4, 5)):
+        exact = 0.0
+        for right in itertools.product((0, 1), repeat=raters):
+            odds = math.prod(p if r else 1 - p for r in right)
+            exact += odds * (0.5 if 2 * sum(right) == raters else 2 * sum(right) > raters)
+        assert feedback.majority_accuracy(p, raters) == pytest.approx(exact)
+        assert feedback.accuracy_for_agreement(feedback.expected_agreement(p)) == pytest.approx(p)
+    assert feedback.accuracy_for_agreement(0.726) == pytest.approx(0.836, abs=5e-4)
+    with pytest.raises(FeedbackError, match=r"0\.4"):
+        feedback.accuracy_for_agreement(0.4)
+
+
+def test_agreement_algebra_matches_a_simulation():
+    """Seed 0; 20,000 items, so a miss of 4 standard errors happens once in 16,000 seeds."""
+    rng, p, items = np.random.default_rng(0), 0.836, 20_000
+    truth = rng.choice((-1, 1), items)
+    a, b = ({i: int(c) for i, c in enumerate(np.where(rng.random(items) < p, truth, -truth))}
+            for _ in range(2))  # fmt: skip
+    share, expected = feedback.agreement(a, b)[0], feedback.expected_agreement(p)
+    assert abs(share - expected) < 4 * math.sqrt(expected * (1 - expected) / items)
+
+
+@pytest.mark.parametrize(
+    ("records", "options", "message"),
+    [
+        ([], {}, "there are no labels"),
+        ([GOOD["rating"]], {"kind": "preference"}, "there are no preference labels"),
+        ([pair(1, tie=True)] * 3, {"kind": "preference"}, "all 3 preference labels are ties"),
+        ([pair(1)] * 2, {"annotators": 2}, "of 1 annotator .ada.; expected at least 2"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_refused(records, options, message):
+    with pytest.raises(FeedbackError, match=message):
+        feedback.require(records, **options)
+
+
+def test_what_can_be_trained_on_is_returned():
+    records = [pair(1), pair(2, tie=True, annotator="bob"), GOOD["rating"]]
+    assert feedback.require(records, "preference", annotators=2) == records[:2]
+    assert feedback.require(records) == records
+
+
+# ---- other people's tools ----
+
+
+@pytest.fixture
+def preference_file(tmp_path):
+    shipped = DATA / "feedback" / "preferences.jsonl"
+    return shipped if shipped.exists() else write(tmp_path / "p.jsonl", [pair(n) for n in range(9)])
+
+
+def load_dataset(path, cache):
+    datasets = pytest.importorskip("datasets")
+    return datasets.load_dataset("json", data_files=str(path), cache_dir=str(cache), split="train")
+
+
+def test_preferences_load_with_datasets(preference_file, tmp_path):
+    rows = load_dataset(preference_file, tmp_path / "cache")
+    records = read(preference_file).records
+    assert rows["chosen"][:] == [r["chosen"] for r in records]
+    assert {"prompt", "chosen", "rejected"} <= set(rows.column_names)
+
+
+def test_preferences_pass_through_the_preprocessing_of_trl(preference_file, tmp_path, base):
+    """TRL joins prompt and response, adds the end token, tokenises: as text = prompt + response."""
+    trl = pytest.importorskip("trl")
+    rows = load_dataset(preference_file, tmp_path / "cache").select(range(9))
+    assert not trl.is_conversational(rows[0])
+    tokenizer = base[1]
+    rewards = trl.RewardConfig(str(tmp_path), report_to="none", use_cpu=True, bf16=False)
+    ready = trl.RewardTrainer._prepare_dataset(None, rows, tokenizer, rewards, "train")
+    direct = trl.DPOConfig(str(tmp_path), report_to="none", use_cpu=True, bf16=False)
+    trainer = SimpleNamespace(_tokenizer=tokenizer, _is_vlm=False)
+    split = trl.DPOTrainer._prepare_dataset(trainer, rows, tokenizer, direct, "train")
+    for told, row, parts in zip(rows, ready, split):
+        for side in ("chosen", "rejected"):
+            text = told["prompt"] + told[side] + tokenizer.eos_token
+            assert row[f"{side}_ids"] == tokenizer(text)["input_ids"]
+            assert parts["prompt_ids"] + parts[f"{side}_ids"] == row[f"{side}_ids"]
+        assert tokenizer.decode(parts["prompt_ids"]) == told["prompt"]
+    print(f"TRL {trl.__version__}: {ready} and {split}")
