@@ -261,11 +261,11 @@ def test_a_full_disk_is_said_and_the_next_label_is_whole(store, monkeypatch):
 
 
 class Buffered(LabelStore):
-    """A store that is wrong on purpose: it keeps ten labels in memory before it writes them."""
+    """A store that is wrong on purpose: it keeps a thousand labels in memory before it writes."""
 
     def _write(self, line):
         self.held = [*getattr(self, "held", []), line]
-        if len(self.held) == 10:
+        if len(self.held) == 1000:
             super()._write(b"".join(self.held))
             self.held = []
 
@@ -278,7 +278,10 @@ def keep_appending(store, pipe):
 
 
 def kill_writers(store, kills, seed=0):
-    """Kill that many writers at random moments; return (ids told, writers killed in mid-run)."""
+    """Kill that many writers at random moments; return (ids told, writers killed in mid-run).
+
+    Three of four have told an id by then, however busy the machine is; the others may just begin.
+    """
     rng, told, running = random.Random(seed), [], 0
     for _ in range(kills):
         out, into = os.pipe()
@@ -291,10 +294,11 @@ def kill_writers(store, kills, seed=0):
         os.close(into)
         with os.fdopen(out, "rb") as pipe:
             assert pipe.readline() == b"ready\n"
+            begun = pipe.readline() if rng.random() < 0.75 else b""
             time.sleep(rng.uniform(0, 0.02))
             os.kill(child, signal.SIGKILL)
             _, status = os.waitpid(child, 0)
-            lines = pipe.read().split(b"\n")[:-1]
+            lines = (begun + pipe.read()).split(b"\n")[:-1]
         running += os.WIFSIGNALED(status) and bool(lines)
         told += [line.decode() for line in lines]
     return told, running
