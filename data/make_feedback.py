@@ -1,10 +1,12 @@
 """Ask the simulated annotators: data/feedback, remade from the base model.
 
     python data/make_feedback.py           # about five minutes on two cores
-    python data/make_feedback.py --pool    # only the pool of base samples that all experiments share
+    python data/make_feedback.py --pool    # only the pool of base samples that all experiments
+    share
 
-The base model answers prompts; the annotators of annotators.toml are calibrated to the agreement that
-is asked there; then each kind of feedback is asked for, with the annotator and the seed in each record.
+The base model answers prompts; the annotators of annotators.toml are calibrated to the agreement
+that is asked there; then each kind of feedback is asked for, with the annotator and the seed in
+each record.
 """
 
 import argparse
@@ -24,7 +26,7 @@ from rlhf_lite.annotators import (
     load_annotators,
     queries,
 )
-from rlhf_lite.feedback import fingerprint, read, write
+from rlhf_lite.feedback import fingerprint, write
 from rlhf_lite.runtime import DATA, pick_device
 from rlhf_lite.sampling import respond
 from rlhf_lite.world import World
@@ -70,7 +72,9 @@ def make_pool(world, held_out=False):
 
 
 def calibrate_all(world, read_text, pool):
-    """Calibrate every annotator on the pool, write calibration.json, and return them with a table."""
+    """Calibrate every annotator on the pool, write calibration.json, and return them with a
+    table.
+    """
     people, table = load_annotators(world, calibrated=False), {}
     agreement = read_text.settings["agreement"]
     for name, person in people.items():
@@ -89,7 +93,9 @@ def calibrate_all(world, read_text, pool):
 
 
 def ask(panel, kind, pool, count, rng):
-    """Return `count` records of one kind from one annotator, on prompts and responses drawn by rng."""
+    """Return `count` records of one kind from one annotator, on prompts and responses drawn by
+    rng.
+    """
     prompts, found = list(pool), []
     while len(found) < count:
         prompt = prompts[rng.integers(len(prompts))]
@@ -109,6 +115,22 @@ def ask(panel, kind, pool, count, rng):
             }[kind](prompt, a)
         if record:
             found.append(record)
+    return found
+
+
+def ask_everybody(world, people, read_text, pool, stamp):
+    """Return preferences of everybody on the same pairs, in two sittings with luck of their own."""
+    rng, pairs, found = np.random.default_rng(SEED + 9), [], []
+    while len(pairs) < SHARED:
+        prompt = list(pool)[rng.integers(len(pool))]
+        a, b = (pool[prompt][i] for i in rng.choice(len(pool[prompt]), 2, replace=False))
+        if a != b:
+            pairs.append((prompt, a, b))
+    for number, person in enumerate(people.values()):
+        for sitting, name in enumerate((person.name, f"{person.name} 2")):
+            seed = SEED + 200 + 2 * number + sitting
+            panel = Panel(world, person, seed, read_text, stamp | {"annotator": name})
+            found += [panel.prefer(*pair) for pair in pairs]
     return found
 
 
@@ -155,26 +177,14 @@ def main():
     stamp = {"world": fingerprint()}
     for number, (kind, count) in enumerate(COUNTS.items()):
         rng = np.random.default_rng(SEED + number)
-        panel = Panel(world, people["scholar"], SEED + number, read_text, stamp)
+        panel = Panel(world, people["scholar"], SEED + 100 + number, read_text, stamp)
         records = ask(panel, kind, pool, count, rng)
         if kind == "preference":
             write(FOLDER / "ties.jsonl", [r for r in records if r["tie"]])
             records = [r for r in records if not r["tie"]]
         write(FOLDER / f"{kind}s.jsonl", records)
         print(f"{kind}: {len(records)} records")
-    rng, shared = np.random.default_rng(SEED + 9), []
-    pairs = []
-    for _ in range(SHARED):
-        prompt = list(pool)[rng.integers(len(pool))]
-        pairs.append(
-            (prompt, *(pool[prompt][i] for i in rng.choice(len(pool[prompt]), 2, replace=False)))
-        )
-    for person in people.values():
-        for shift in (0, 1):
-            label = person.name if not shift else f"{person.name} 2"
-            panel = Panel(world, person, SEED + 20 + shift, read_text, stamp | {"annotator": label})
-            shared += [panel.prefer(*pair) for pair in pairs if pair[1] != pair[2]]
-    write(FOLDER / "shared.jsonl", shared)
+    write(FOLDER / "shared.jsonl", ask_everybody(world, people, read_text, pool, stamp))
     results = {
         "calibration": table,
         "bits": bits(world, people, read_text, held_out, 400, np.random.default_rng(SEED + 30)),

@@ -2,9 +2,10 @@
 
     python data/measure_rewards.py             # about 50 minutes on two cores, 3 seeds
     python data/measure_rewards.py --ship      # train and save data/models/reward only, 2 minutes
+    python data/measure_rewards.py --explore   # add the arms that were thought of afterwards
 
-Killed? The same command goes on: each finished piece lies in data/runs/my-rewards.json until all are
-done. Every arm is scored on the same held-out people, whom no label is about.
+Killed? The same command goes on: each finished piece lies in data/runs/my-rewards.json until all
+are done. Every arm is scored on the same held-out people, whom no label is about.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from scipy.stats import linregress, spearmanr
 from tqdm import tqdm
 
 from rlhf_lite import metrics, models, rewards, runs
-from rlhf_lite.annotators import Panel, Reader, load_annotators, queries
+from rlhf_lite.annotators import Panel, Reader, edits, load_annotators, queries
 from rlhf_lite.feedback import fingerprint
 from rlhf_lite.runtime import DATA, pick_device
 from rlhf_lite.sampling import respond
@@ -36,9 +37,10 @@ PARTIAL = DATA / "runs" / "my-rewards.json"
 
 
 class Bench:
-    """Hold what every arm of the experiment shares: the world, the pools, the scholar, the ruler."""
+    """Hold what every arm shares: the world, the pools, the scholar, the ruler."""
 
     def __init__(self):
+        """Load what lies in data and read the held-out texts once."""
         self.world = World()
         self.base, self.tokenizer = models.load(DATA / "models" / "base", pick_device())
         self.pool, self.held_out = make_pool(self.world), make_pool(self.world, held_out=True)
@@ -70,7 +72,7 @@ class Bench:
         return [found[i] for i in rng.permutation(len(found))]
 
     def train(self, kind, records, seed, located=True):
-        """Train on records with the passes that `passes_for` sets; return a one-head model, seconds."""
+        """Train on records as often as `passes_for` says; return (one-head model, seconds)."""
         rng, base = np.random.default_rng(40_000 + seed), None
         if kind == "demonstration":
             base = [
@@ -84,6 +86,18 @@ class Bench:
         for _ in run:
             pass
         return run.reward_model(), time.time() - start
+
+    def rivals(self, records, seed):
+        """Return correction records against another possible edit instead of the original.
+
+        That is the pairwise likelihood of the choice among all edits, alternatives drawn evenly.
+        """
+        rng, found = np.random.default_rng(60_000 + seed), []
+        for r in records:
+            options = [t for t, _ in edits(self.world, r["prompt"], r["response"], rng)]
+            options = [t for t in (r["response"], *options) if t != r["corrected"]]
+            found.append(r | {"response": options[rng.integers(len(options))]})
+        return found
 
     def measure(self, model, pool=None, truth=None):
         """Return the ruler's numbers of a model."""
@@ -116,7 +130,7 @@ class Bench:
         return pool, self.utilities(pool)
 
     def twins(self, known, count=300, seed=5):
-        """Return pairs of texts that differ in one fact, true first, about known people or strangers.
+        """Return pairs of texts that differ in one fact, true first; about strangers if not known.
 
         Each is one plain sentence of the encyclopedia; the false fact is another person's.
         """
@@ -133,9 +147,10 @@ class Bench:
             other = self.world.people[rng.integers(len(self.world.people))].facts[kind]
             true = person.facts[kind]
             if true and other and other not in (true, person.tabloid, person.name):
-                rows.append(tuple(
-                    metrics.probe_text(self.world, "probe", kind, person, v)[1] + "." for v in (true, other)
-                ))  # fmt: skip
+                texts = (
+                    metrics.probe_text(self.world, "probe", kind, person, v) for v in (true, other)
+                )
+                rows.append(tuple(f"{whole}." for _, whole in texts))
         return rows
 
 
@@ -146,28 +161,23 @@ def passes_for(count):
 
 def arms():
     """List every arm as (name, arguments): what is trained, on what, with which seed."""
-    rows = []
+    rows, turned = [], []
     for seed in SEEDS:
         for size in (SHIPPED, *SIZES[::-1]):
-            rows.append(
-                (f"preference {size} {seed}", {"kind": "preference", "count": size, "seed": seed})
-            )
+            rows.append((f"preference {size} {seed}", {"kind": "preference", "count": size}))
         for kind in rewards.KINDS[1:]:
             for size in KIND_SIZES:
-                rows.append((f"{kind} {size} {seed}", {"kind": kind, "count": size, "seed": seed}))
+                rows.append((f"{kind} {size} {seed}", {"kind": kind, "count": size}))
         for offset in OFFSETS[1:]:
-            rows.append((f"offset {offset} {seed}",
-                         {"kind": "rating", "count": DEFAULT, "seed": seed, "offset": offset}))  # fmt: skip
-        rows.append((f"whole {seed}",
-                     {"kind": "correction", "count": DEFAULT, "seed": seed, "located": False}))  # fmt: skip
-        rows.append((f"shuffled {seed}",
-                     {"kind": "preference", "count": 3000, "seed": seed, "shuffled": True}))  # fmt: skip
-    for seed in SEEDS:
+            shifted = {"kind": "rating", "count": DEFAULT, "offset": offset}
+            rows.append((f"offset {offset} {seed}", shifted))
+        rows.append((f"whole {seed}", {"kind": "correction", "count": DEFAULT, "located": False}))
+        rows.append((f"shuffled {seed}", {"kind": "preference", "count": 3000, "shuffled": True}))
         for knob in KNOB:
             for kind in rewards.KINDS:
-                rows.append((f"knob {knob} {kind} {seed}",
-                             {"kind": kind, "count": KNOB_SIZE, "seed": seed, "rationality": knob}))  # fmt: skip
-    return rows
+                noisy = {"kind": kind, "count": KNOB_SIZE, "rationality": knob}
+                turned.append((f"knob {knob} {kind} {seed}", noisy))
+    return [(name, arm | {"seed": int(name.split()[-1])}) for name, arm in rows + turned]
 
 
 def run_arm(bench, kind, count, seed, shuffled=False, located=True, offset=0.0, rationality=1.0):
@@ -202,8 +212,9 @@ def ship(bench, model, labels, seconds, numbers):
     models.save(model, bench.tokenizer, DATA / "models" / "reward")
     made = {
         "command": "python data/measure_rewards.py --ship", "seed": 0, "labels": labels,
-        "annotator": "scholar", "rationality": bench.scholar.rationality, "seconds": round(seconds, 1),
-        "mean": mean, "sd": sd, "normalised on": len(texts), "world": fingerprint(), "held out": numbers,
+        "annotator": "scholar", "rationality": bench.scholar.rationality,
+        "seconds": round(seconds, 1), "mean": mean, "sd": sd, "normalised on": len(texts),
+        "world": fingerprint(), "held out": numbers,
     }  # fmt: skip
     (DATA / "models" / "reward" / "made.json").write_text(json.dumps(made, indent=1) + "\n")
 
@@ -211,8 +222,8 @@ def ship(bench, model, labels, seconds, numbers):
 def density_ratio_error(bench):
     """Return the largest |fitted logit - (lambda u - log Z)| over the responses to one prompt.
 
-    The base distribution is uniform on the pool's responses, experts choose among all of them, and a
-    classifier with one free logit a response minimises the exact expected loss by Newton's method.
+    The base distribution is uniform on the pool's responses, experts choose among all of them, and
+    a classifier with one free logit a response minimises the exact expected loss by Newton steps.
     """
     prompt = next(iter(bench.held_out))
     said = sorted(set(bench.held_out[prompt]))[:48]
@@ -270,18 +281,31 @@ def claims_of(done, seeds=SEEDS):
     }
 
 
+def explore(bench):
+    """Add to the record what was thought of after its verdicts: corrections against other edits."""
+    record = runs.read_run("rewards")
+    results, more = record["results"], {}
+    for seed in SEEDS:
+        records = bench.rivals(bench.labels("correction", DEFAULT, seed), seed)
+        model, seconds = bench.train("correction", records, seed)
+        more[f"rivals {DEFAULT} {seed}"] = bench.measure(model) | {"seconds": seconds}
+        print(seed, more[f"rivals {DEFAULT} {seed}"])
+    results["arms"] |= more
+    results["exploratory"] = "rivals: python data/measure_rewards.py --explore"
+    runs.write_run("rewards", results, record["command"], list(SEEDS))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "--ship", action="store_true", help="train and save data/models/reward only"
-    )
+    parser.add_argument("--ship", action="store_true", help="train data/models/reward only")
+    parser.add_argument("--explore", action="store_true", help="add the arms of afterwards")
     args = parser.parse_args()
     bench = Bench()
-    done = json.loads(PARTIAL.read_text()) if PARTIAL.exists() else {}
-    todo = arms()[:1] if args.ship else arms()
-    )
-    for name, arm in tqdm(todo, unit=" arms"):
-        if name in done and not args.ship:
+    if args.explore:
+        return explore(bench)
+    done = json.loads(PARTIAL.read_text()) if PARTIAL.exists() and not args.ship else {}
+    for name, arm in tqdm(arms()[:1] if args.ship else arms(), unit=" arms"):
+        if name in done:
             continue
         done[name], model = run_arm(bench, **arm)
         if name.startswith(f"preference {SHIPPED} "):
@@ -290,14 +314,28 @@ def main():
                 ship(bench, model, arm["count"], done[name]["seconds"], done[name])
         if not args.ship:
             PARTIAL.write_text(json.dumps(done))
-    if args.ship:
-        return
+    if not args.ship:
+        finish(bench, done)
+
+
+def finish(bench, done):
+    """Write the record once all arms are done."""
     done["density ratio error"] = density_ratio_error(bench)
     results = {
-        "arms": done, "sizes": SIZES, "kind sizes": KIND_SIZES, "knob": KNOB, "offsets": OFFSETS,
-        "choices": CHOICES, "shipped": SHIPPED, "knob size": KNOB_SIZE, "default": DEFAULT, "rationality": bench.scholar.rationality, "spread": bench.spread,
-        "held out": {p: len(r) for p, r in bench.held_out.items()}, "claims": claims_of(done),
-    }  # fmt: skip
+        "arms": done,
+        "sizes": SIZES,
+        "kind sizes": KIND_SIZES,
+        "knob": KNOB,
+        "knob size": KNOB_SIZE,
+        "offsets": OFFSETS,
+        "default": DEFAULT,
+        "shipped": SHIPPED,
+        "choices": CHOICES,
+        "rationality": bench.scholar.rationality,
+        "spread": bench.spread,
+        "held out": {p: len(r) for p, r in bench.held_out.items()},
+        "claims": claims_of(done),
+    }
     runs.write_run("rewards", results, "python data/measure_rewards.py", list(SEEDS))
     PARTIAL.unlink()
     print(f"wrote data/runs/rewards.json; labels are remade from {FOLDER / 'annotators.toml'}")

@@ -1,15 +1,15 @@
-"""Simulate people who judge texts, each with values of their own and all with the same kind of luck.
+"""Simulate people who judge texts, each with values of their own and all with the same kind of
+luck.
 
 A person has a utility u(text), a sum over aspects that the parser sees, and gives every kind of
 feedback as a reward-rational choice (Jeon, Milli and Dragan 2020): of the options at hand, option c
 is taken with a probability proportional to exp(lambda u(what c stands for)). One rationality lambda
-serves all five kinds. Omits fatigue, boredom and learning on the job: real labellers have all three.
-Taught by notebook 02.
+serves all five kinds. Omits fatigue, boredom and learning on the job: real labellers have all
+three. Taught by notebook 02.
 """
 
 import json
 import math
-import os
 import tomllib
 from dataclasses import dataclass, replace
 
@@ -36,9 +36,10 @@ class Reading:
     """Hold what a judge can see in a text.
 
     voices (V,): how much of the text sounds like each voice, the mean over its lines of P(voice |
-    line), a garbled line read as far as it goes; true, false, unsupported: different claims; words: length; tone: from -1 (cold) to 1 (warm); evasive:
-    whether it refuses or says that nobody knows; garbled: share of characters off the grammar plus
-    share of repeated lines; kinds: aspect -> the words that a critique would use.
+    line), a garbled line read as far as it goes; true, false, unsupported: different claims;
+    words: length; tone: from -1 (cold) to 1 (warm); evasive: whether it refuses or says that
+    nobody knows; garbled: share of characters off the grammar plus share of repeated lines; kinds:
+    aspect -> the words that a critique would use.
     """
 
     voices: np.ndarray
@@ -153,11 +154,14 @@ class Annotator:
         return float(self.points(reading).sum())
 
     def losses(self, reading):
-        """Return how much better each aspect could be, (8,) >= 0 [points]; u = constant - their sum."""
+        """Return how much better each aspect could be, (8,) >= 0 [points]; u = constant - their
+        sum.
+        """
         v = self.values
+        most = {k: max(0.0, v[k]) for k in ("true", "false", "unsupported", "evasive")}
         best = np.array([
-            self.voices.max(), max(0.0, v["false"] * self.facts), max(0.0, v["unsupported"] * self.facts),
-            max(0.0, v["true"]) * self.facts, abs(v["tone"]), 0.0, max(0.0, v["evasive"]), 0.0,
+            self.voices.max(), most["false"] * self.facts, most["unsupported"] * self.facts,
+            most["true"] * self.facts, abs(v["tone"]), 0.0, most["evasive"], 0.0,
         ])  # fmt: skip
         return np.maximum(best - self.points(reading), 0.0)
 
@@ -182,7 +186,9 @@ class Annotator:
         return -np.diff(np.concatenate([[1.0], above, [0.0]]))
 
     def choice_odds(self, utilities):
-        """Return P(option) of a free choice, (N,): softmax(lambda u). Demonstrations and corrections."""
+        """Return P(option) of a free choice, (N,): softmax(lambda u). Demonstrations and
+        corrections.
+        """
         worth = self.rationality * np.asarray(utilities)
         return np.exp(worth - logsumexp(worth))
 
@@ -206,7 +212,8 @@ def _settings(folder=DATA / "feedback"):
 def load_annotators(world, folder=DATA / "feedback", calibrated=True):
     """Return {name: Annotator} from annotators.toml and, if calibrated, calibration.json.
 
-    Raises FeedbackError where a person lacks a value, names an unknown voice, or has no calibration.
+    Raises FeedbackError where a person lacks a value, names an unknown voice, or has no
+    calibration.
     """
     settings, people = _settings(folder), {}
     shared = {k: settings[k] for k in ("tie", "silence", "facts")}
@@ -265,8 +272,9 @@ def _gaps(values):
 def information(odds):
     """Return how many bits one label carries about whose values these are.
 
-    odds (people, outcomes): P(label | person). The mutual information of label and person, everybody
-    equally likely beforehand: H(mean over people) - mean H (Shannon 1948). At most log2(people).
+    odds (people, outcomes): P(label | person). The mutual information of label and person,
+    everybody equally likely beforehand: H(mean over people) - mean H (Shannon 1948). At most
+    log2(people).
     """
 
     def bits(p):
@@ -334,7 +342,9 @@ def _strokes(world, line, lines, rng):
 
 
 def _say_in(world, voice, line, used, rng):
-    """Return what `line` says in a frame of another voice, None where that voice has no such frame."""
+    """Return what `line` says in a frame of another voice, None where that voice has no such
+    frame.
+    """
     weights = world.weights[voice].get(line.frame.topic, {})
     fit = [
         i for i in weights
@@ -354,13 +364,18 @@ def _say_in(world, voice, line, used, rng):
     return world.render(frame, fills)
 
 
+def shared_start(a, b):
+    """Return how many characters two texts share from their beginning."""
+    return next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
+
+
 def changed_span(before, after):
     """Return (start, end of the change in `before`, its end in `after`) [characters].
 
     What stands in front is common, and so is what stands behind.
     """
-    start = len(os.path.commonprefix([before, after]))
-    tail = len(os.path.commonprefix([before[start:][::-1], after[start:][::-1]]))
+    start = shared_start(before, after)
+    tail = shared_start(before[start:][::-1], after[start:][::-1])
     return start, len(before) - tail, len(after) - tail
 
 
@@ -404,8 +419,8 @@ class Panel:
         )
 
     def demonstrate(self, prompt, responses):
-        """Return a demonstration record: the response that this person would have given, of those at
-        hand.
+        """Return a demonstration record: the response that this person would have given, of those
+        at hand.
         """
         odds = self.annotator.choice_odds([self.utility(prompt, r) for r in responses])
         return self._record(

@@ -72,7 +72,9 @@ class Verdict:
 
 
 def load_claims(path=DATA / "claims.toml", notebook=None):
-    """Return the registered Claims, of one notebook or of all; raise ClaimError where one is faulty."""
+    """Return the registered Claims, of one notebook or of all; raise ClaimError where one is
+    faulty.
+    """
     try:
         rows = tomllib.loads(path.read_text())["claim"]
     except (OSError, KeyError, tomllib.TOMLDecodeError) as error:
@@ -126,8 +128,8 @@ def judge(claim, record=None):
     """Judge a claim by its rule: CONFIRMED, REFUTED or UNDECIDED.
 
     Confirmed where the whole interval lies in the rule's range, refuted where none of it does,
-    undecided in between, and undecided where the control's interval misses its own range. record: the
-    run's "claims" table, read from data/runs if not given.
+    undecided in between, and undecided where the control's interval misses its own range. record:
+    the run's "claims" table, read from data/runs if not given.
     """
     table = read_run(claim.run)["results"].get("claims", {}) if record is None else record
     for name in (claim.statistic, *([claim.control] if claim.control else [])):

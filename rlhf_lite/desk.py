@@ -2,7 +2,7 @@
 
 `Desk` is the desk without a screen: what is to be labelled next, in which order, in how long.
 `DeskView` is only its skin. Each label is on disk before the next text is shown. Omits several
-people at one desk: give everybody a file of their own. Notebook 03 sits down at it.
+people at one desk: give everybody a file of their own. Notebook 02 sits down at it.
 """
 
 import html

@@ -2,7 +2,7 @@
 
 A record is a plain dict and a line of a JSON Lines file. `SCHEMA` is the one table of fields; a
 preference is TRL's explicit-prompt format (text = prompt + chosen) plus who said it, of which world
-and in how long. Omits any database and any training. Notebook 03 teaches it.
+and in how long. Omits any database and any training. Taught by notebook 02.
 """
 
 import errno

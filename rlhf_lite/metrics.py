@@ -239,8 +239,8 @@ def pair_accuracy(scores, utilities, rationality):
     """Return (accuracy, ceiling) of scores on one prompt's pairs, against one noisy label each.
 
     The annotator prefers i to j with p = sigmoid(lambda (u_i - u_j)). Accuracy averages p over the
-    pairs that the scores order so, and 1 - p over the others; the ceiling is E max(p, 1 - p), which no
-    scorer can pass. Both are expectations over labels, so no luck of labelling is left in them.
+    pairs that the scores order so, and 1 - p over the others; the ceiling is E max(p, 1 - p), which
+    no scorer can pass. Both are expectations over labels, so no luck of labelling is left in them.
     """
     i, j = np.triu_indices(len(scores), 1)
     p = expit(rationality * (utilities[i] - utilities[j]))
@@ -252,8 +252,8 @@ def pair_accuracy(scores, utilities, rationality):
 def best_of_n(scores, values, n):
     """Return E[value of the best-scored of n], over all subsets of n from N samples without luck.
 
-    sum_i values_(i) C(i - 1, n - 1) / C(N, n), samples in ascending order of score (the estimator of
-    Nakano et al. 2021).
+    sum_i values_(i) C(i - 1, n - 1) / C(N, n), samples in ascending order of score (the estimator
+    of Nakano et al. 2021).
     """
     ordered = np.asarray(values)[np.argsort(scores, kind="stable")]
     ranks = np.arange(1, len(ordered) + 1)

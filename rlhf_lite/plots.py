@@ -236,3 +236,139 @@ def plot_temperatures(curves, *, ax=None):
     ax.set(yscale="log", xlabel="rank of the token", ylabel="probability", ylim=(1e-4, 1.2))
     ax.legend()
     return ax
+
+
+KIND_LOOKS = {
+    "preference": (POLICY, "o", "-"),
+    "rating": (REWARD, "s", "--"),
+    "demonstration": ("#009E73", "D", "-."),
+    "correction": (WARNING, "^", ":"),
+    "critique": (KL, "v", (0, (5, 1))),
+}
+
+
+def plot_matrix(names, values, *, ax=None, low=0.0, high=1.0, centre=None):
+    """Draw a square matrix with its numbers; colours diverge around `centre` where it is given."""
+    ax = ax or plt.gca()
+    if centre is None:
+        ax.imshow(values, cmap="Blues", vmin=low, vmax=high)
+    else:
+        reach = max(high - centre, centre - low)
+        ax.imshow(values, cmap="RdBu", vmin=centre - reach, vmax=centre + reach)
+    middle, reach = (low + high) / 2 if centre is None else centre, (high - low) / 2
+    for i, row in enumerate(values):
+        for j, value in enumerate(row):
+            strong = value > middle if centre is None else abs(value - middle) > 0.6 * reach
+            text = "" if np.isnan(value) else f"{value:.2f}".replace("0.", ".")
+            ink = "white" if strong else INK
+            ax.text(j, i, text, ha="center", va="center", fontsize="small", color=ink)
+    ax.set_xticks(range(len(names)), names, rotation=35, ha="right")
+    ax.set_yticks(range(len(names)), names)
+    ax.grid(visible=False)
+    ax.tick_params(length=0)
+    return ax
+
+
+def plot_points(people, points, aspects, *, ax=None):
+    """Draw what each aspect of one text is worth to each person: stacked bars, a dot at the sum.
+
+    points (people, aspects) [points].
+    """
+    ax = ax or plt.gca()
+    shades = plt.cm.tab10(np.arange(len(aspects)))
+    for row, values in enumerate(points):
+        ends = [0.0, 0.0]
+        for aspect, value in enumerate(values):
+            side = int(value < 0)
+            ax.barh(row, value, left=ends[side], color=shades[aspect], height=0.66,
+                    edgecolor="white", label=aspects[aspect] if row == 0 else None)  # fmt: skip
+            ends[side] += value
+        ax.plot(values.sum(), row, "D", color=INK, ms=6, mec="white", zorder=5)
+    ax.axvline(0, color=INK, lw=0.8)
+    ax.set_yticks(range(len(people)), people)
+    ax.set_ylim(len(people) - 0.5, -0.5)
+    ax.set_xlabel("points (diamond: their sum, the utility)")
+    ax.grid(axis="y", visible=False)
+    return ax
+
+
+def plot_bits(bits, *, ax=None):
+    """Draw bits a label by kind with standard errors: bits is {kind: (mean, standard error)}."""
+    ax = ax or plt.gca()
+    for row, (kind, (mean, error)) in enumerate(bits.items()):
+        ax.barh(row, mean, xerr=2 * error, color=KIND_LOOKS[kind][0], height=0.66, ecolor=INK)
+        ax.text(mean + 2 * error + 0.03, row, f"{mean:.2f}", va="center", fontsize="small")
+    ax.set_yticks(range(len(bits)), bits)
+    ax.invert_yaxis()
+    ax.set_xlabel("bits a label about whose values these are")
+    ax.grid(axis="y", visible=False)
+    return ax
+
+
+def plot_bands(curves, *, ax=None, looks=None):
+    """Draw curves, a thin line a seed and a thick one for their mean.
+
+    curves: {label: (x, values (seeds, X))}.
+    """
+    ax = ax or plt.gca()
+    cycle = ((POLICY, "o", "-"), (REWARD, "s", "--"), (KL, "v", "-."), (WARNING, "^", ":"))
+    for number, (label, (x, values)) in enumerate(curves.items()):
+        colour, marker, style = (looks or {}).get(label, cycle[number % len(cycle)])
+        values = np.asarray(values)
+        ax.plot(x, values.T, color=colour, lw=0.7, alpha=0.45)
+        ax.plot(x, values.mean(axis=0), color=colour, marker=marker, ls=style, ms=5, label=label)
+    ax.legend()
+    return ax
+
+
+def plot_reliability(rows, *, ax=None, label=None, colour=POLICY):
+    """Draw how often a confident model is right: rows of (confidence, share right, count)."""
+    ax = ax or plt.gca()
+    confidence, right, count = np.array(rows).T
+    ax.plot([0.5, 1], [0.5, 1], color=REFERENCE, ls="--", lw=1)
+    ax.plot(confidence, right, color=colour, lw=1.2)
+    ax.scatter(confidence, right, s=20 + 180 * count / count.max(), color=colour, label=label)
+    ax.set(xlim=(0.48, 1.02), ylim=(0.42, 1.02), aspect="equal")
+    ax.set(xlabel="model's probability of its choice", ylabel="share of labels that agree")
+    return ax
+
+
+def plot_score_by_voice(world, voices, scores, *, ax=None):
+    """Draw the scores of texts by their likeliest voice, best voice on top: dots and medians.
+
+    voices: list of N names; scores (N,) [sd of base samples].
+    """
+    ax = ax or plt.gca()
+    scores, voices = np.asarray(scores), np.asarray(voices)
+    middle = {v: np.median(scores[voices == v]) for v in world.voices if (voices == v).any()}
+    names = sorted(middle, key=middle.get)
+    rng = np.random.default_rng(0)
+    for row, name in enumerate(names):
+        mine = scores[voices == name]
+        jitter = row + rng.uniform(-0.28, 0.28, len(mine))
+        ax.scatter(mine, jitter, s=7, color=world.colours[name], alpha=0.45, linewidth=0)
+        ax.plot([middle[name]] * 2, [row - 0.38, row + 0.38], color=INK, lw=2)
+    ax.set_yticks(range(len(names)), [f"{n} ({(voices == n).sum()})" for n in names])
+    ax.set_xlabel("score [sd of base samples]")
+    ax.grid(axis="y", visible=False)
+    return ax
+
+
+def plot_trace(pieces, *, ax=None, colour=REWARD):
+    """Draw the score that a text would have if it ended at each token.
+
+    pieces: list of (token text, score), as `rewards.trace` returns.
+    """
+    ax = ax or plt.gca()
+    scores = [s for _, s in pieces]
+    ax.step(range(len(scores)), scores, where="mid", color=colour)
+    ax.axhline(0, color=REFERENCE, ls="--", lw=1)
+    for at, (token, _) in enumerate(pieces):
+        if token == "\n":
+            ax.axvline(at, color="#DDDDDD", lw=6, zorder=0)
+    labels = [t.replace("\n", "\u21b5").strip() or "\u2423" for t, _ in pieces]
+    ax.set_xticks(range(len(labels)), labels, rotation=90, fontsize=7)
+    ax.set_ylabel("score if it ended here")
+    ax.grid(axis="x", visible=False)
+    ax.set_xlim(-0.8, len(scores) - 0.2)
+    return ax

@@ -1,9 +1,9 @@
 """Turn feedback into a scalar score of a text: one loss a kind, one model, one training loop.
 
 A reward model is the base model with a linear head in place of the vocabulary, read at the last
-token. All five losses are likelihoods of the choices in `rlhf_lite.annotators`, so each one recovers
-lambda u(text) up to a constant, as far as its data allow. Omits ensembles and length control, which
-notebook 06 needs. Taught by notebook 03.
+token. All five losses are likelihoods of the choices in `rlhf_lite.annotators`, so each one
+recovers lambda u(text) up to a constant, as far as its data allow. Omits ensembles and length
+control, which notebook 06 needs. Taught by notebook 03.
 """
 
 import copy
@@ -48,7 +48,9 @@ def new_reward_model(base, heads=1, seed=0):
 
 
 def load_reward(folder, device="cpu"):
-    """Load (model, tokenizer) of a reward model from a folder; raise ModelError where there is none."""
+    """Load (model, tokenizer) of a reward model from a folder; raise ModelError where there is
+    none.
+    """
     if not (Path(folder) / "config.json").exists():
         raise ModelError(f"no reward model in {str(folder)!r}; expected a folder with config.json")
     logging.disable_progress_bar()
@@ -65,7 +67,8 @@ def encode_right(tokenizer, texts, context):
     """
     rows = [[tokenizer.eos_token_id, *ids][:context] for ids in tokenizer(list(texts))["input_ids"]]
     lengths = torch.tensor([len(r) for r in rows])
-    tokens = torch.full((len(rows), int(lengths.max())), tokenizer.pad_token_id)
+    # What stands right of the last token is never looked at; the end token there raises no warning.
+    tokens = torch.full((len(rows), int(lengths.max())), tokenizer.eos_token_id)
     for number, row in enumerate(rows):
         tokens[number, : len(row)] = torch.tensor(row)
     return tokens, lengths
@@ -110,8 +113,9 @@ def trace(model, tokenizer, text):
 def normalise(model, tokenizer, texts):
     """Shift and scale a one-head model in place to mean 0 and sd 1 on `texts`; return (mean, sd).
 
-    The scale goes into the head, the shift into the bias of the last layer norm, so that any program
-    that opens the folder reads the normalised score. The numbers are kept in its configuration.
+    The scale goes into the head, the shift into the bias of the last layer norm, so that any
+    program that opens the folder reads the normalised score. The numbers are kept in its
+    configuration.
     """
     raw = score(model, tokenizer, texts)
     mean, sd = float(raw.mean()), float(raw.std())
@@ -146,8 +150,8 @@ def one_head(model):
 def preference_loss(chosen, rejected, ties=None, log_tie=None):
     """Return the mean negative log-likelihood of preferences [nats a label]; scores (B,).
 
-    Without ties -log sigmoid(s_chosen - s_rejected) (Bradley and Terry 1952; InstructGPT eq. 1). With
-    ties (B,) bool and log_tie, P(tie) is proportional to exp(log_tie + (s_a + s_b) / 2) beside
+    Without ties -log sigmoid(s_chosen - s_rejected) (Bradley and Terry 1952; InstructGPT eq. 1).
+    With ties (B,) bool and log_tie, P(tie) is proportional to exp(log_tie + (s_a + s_b) / 2) beside
     exp(s_a) and exp(s_b) (Davidson 1970).
     """
     if log_tie is None:
@@ -165,7 +169,7 @@ def rating_loss(scores, ratings, thresholds):
     edge = thresholds.new_tensor([float("inf")])
     ladder = torch.cat([-edge, thresholds, edge])
     upper, lower = ladder[ratings] - scores, ladder[ratings - 1] - scores
-    # sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - exp(a - b)) keeps its digits in the tails.
+    # sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - exp(a - b)) keeps its digits.
     between = torch.log1p(-torch.exp((lower - upper).clamp(max=-1e-6)))
     return -(logsigmoid(upper) + logsigmoid(-lower) + between).mean()
 
@@ -197,8 +201,8 @@ def examples(kind, records, base=None, located=True):
 
     preference: (chosen, rejected), whether a tie. rating: (text,), the rating. demonstration:
     (demonstration, base sample), where `base` lists one response of the base model to each record's
-    prompt. correction: (corrected, original), both cut right behind the change if `located`, so that
-    the difference is credited to the tokens that make it. critique: (text,), 8 flags.
+    prompt. correction: (corrected, original), both cut right behind the change if `located`, so
+    that the difference is credited to the tokens that make it. critique: (text,), 8 flags.
     """
     if kind not in KINDS:
         raise FeedbackError(f"no kind {kind!r}; expected one of {', '.join(KINDS)}")
@@ -212,7 +216,8 @@ def examples(kind, records, base=None, located=True):
     if kind == "demonstration":
         if base is None or len(base) != len(records):
             raise FeedbackError(
-                f"{len(base or [])} base samples for {len(records)} demonstrations; expected one each"
+                f"{len(base or [])} base samples for {len(records)} demonstrations; "
+                f"expected one each"
             )
         return [((r["prompt"] + r["response"], r["prompt"] + b), 0) for r, b in zip(records, base)]
     if kind == "correction":
@@ -353,7 +358,8 @@ class RewardRun:
             loss = self.loss(batch)
         if not torch.isfinite(loss):
             raise TrainingError(
-                f"the loss is {float(loss)} at step {step}; the learning rate {lr:g} is the usual cause"
+                f"the loss is {float(loss)} at step {step}; "
+                f"the learning rate {lr:g} is the usual cause"
             )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -367,5 +373,7 @@ class RewardRun:
         return self.history[-1]
 
     def reward_model(self):
-        """Return the model as a one-head reward model; for critiques, minus the sum of the aspects."""
+        """Return the model as a one-head reward model; for critiques, minus the sum of the
+        aspects.
+        """
         return one_head(self.model) if self.kind == "critique" else self.model

@@ -12,7 +12,8 @@ import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
 
-from rlhf_lite.plots import plot_shares
+from rlhf_lite.plots import plot_shares, plot_trace
+from rlhf_lite.rewards import trace
 from rlhf_lite.sampling import SamplingError, sample
 
 CARD = (
@@ -145,3 +146,50 @@ def explore_parrot(model, tokenizer, world, prompt="The hero Ivo Vane", count=8)
     return ipywidgets.VBox(
         [ipywidgets.HBox([box, slider]), ipywidgets.HBox([button, reset]), status, picture, cards]
     )
+
+
+def score_view(model, tokenizer, text):
+    """Return (score, pieces) of a text, the pieces as `rewards.trace` returns them.
+
+    Raises SamplingError for a text without words.
+    """
+    if not text.strip():
+        raise SamplingError("the text is empty; expected at least one word to score")
+    pieces = trace(model, tokenizer, text.strip())
+    return pieces[-1][1], pieces
+
+
+def explore_score(model, tokenizer, text, tries=()):
+    """Show a box for a text and its score, token by token; `tries` are texts to start from.
+
+    Costs a tenth of a second a press. Works by keyboard: Tab leaves the box, Enter presses Score.
+    """
+    box = ipywidgets.Textarea(text, layout={"width": "720px", "height": "90px"})
+    button = ipywidgets.Button(description="Score", button_style="primary")
+    reset = ipywidgets.Button(description="Reset")
+    picks = [ipywidgets.Button(description=f"Try {n}") for n in range(1, len(tries) + 1)]
+    status = ipywidgets.HTML()
+    picture = ipywidgets.Image(format="png", layout={"max_width": "920px"})
+
+    def draw(_=None):
+        try:
+            score, pieces = score_view(model, tokenizer, box.value)
+        except SamplingError as error:
+            status.value = f"<b style='color:#D55E00'>{html.escape(str(error))}</b>"
+            return
+        last = f"ends on {html.escape(repr(pieces[-1][0]))} after {len(pieces)} tokens"
+        status.value = f"score <b>{score:+.2f}</b> sd of base samples; {last}"
+        figure, ax = plt.subplots(figsize=(9.2, 3.0))
+        plot_trace(pieces, ax=ax)
+        picture.value = figure_png(figure)
+
+    def put(new):
+        box.value = new
+        draw()
+
+    button.on_click(draw)
+    reset.on_click(lambda _: put(text))
+    for pick, new in zip(picks, tries):
+        pick.on_click(lambda _, new=new: put(new))
+    draw()
+    return ipywidgets.VBox([box, ipywidgets.HBox([button, reset, *picks]), status, picture])

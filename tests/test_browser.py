@@ -19,9 +19,10 @@ def test_notebook_01_runs_and_its_widget_answers_to_the_keyboard(lab, browser):
     )
 
     def shows(text, since):
-        """The widget once it shows `text` and other completions than before."""
+        """The widget once it shows `text`, other completions than before and a new picture."""
         view = browser.execute_script(VIEW)
-        return view if text in view["text"] and view["text"] != since["text"] else None
+        new = all(view[part] != since[part] for part in ("text", "picture"))
+        return view if text in view["text"] and new else None
 
     box = browser.find_element(By.CSS_SELECTOR, ".jp-Notebook .widget-text input")
     box.click()

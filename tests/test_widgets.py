@@ -91,3 +91,37 @@ def test_binning_averages():
     rows = [{"exposure": e, "truth": t} for e, t in ((0, 0.0), (0, 1.0), (3, 0.25))]
     table = plots.bin_exposures(rows, "truth")
     assert [(r[0], r[1], r[3]) for r in table] == [("0", 0.5, 2), ("2\u20134", 0.25, 1)]
+
+
+@pytest.fixture(scope="module")
+def judge(base):
+    from rlhf_lite import rewards
+
+    return rewards.new_reward_model(base[0], seed=1), base[1]
+
+
+def test_a_score_is_the_end_of_its_trace(judge):
+    from rlhf_lite import rewards
+
+    model, tokenizer = judge
+    score, pieces = widgets.score_view(model, tokenizer, "  Ivo Vane was here.\n")
+    assert "".join(token for token, _ in pieces) == "Ivo Vane was here."
+    expected = float(rewards.score(model, tokenizer, ["Ivo Vane was here."])[0])
+    assert score == pytest.approx(expected, abs=1e-4) == pieces[-1][1]
+    with pytest.raises(SamplingError, match="empty"):
+        widgets.score_view(model, tokenizer, "  \n")
+
+
+def test_the_score_box_shows_escapes_and_resets(judge):
+    box = widgets.explore_score(*judge, "Ivo Vane.", tries=("<b>Loud</b> & wrong",))
+    area, buttons, status, picture = box.children
+    first = status.value, picture.value
+    assert "score <b>" in status.value and bytes(picture.value).startswith(b"\x89PNG")
+    score, reset, attempt = buttons.children
+    attempt.click()
+    assert area.value == "<b>Loud</b> & wrong" and picture.value != first[1]
+    area.value = "   "
+    score.click()
+    assert "expected at least one word" in status.value
+    reset.click()
+    assert (status.value, area.value) == (first[0], "Ivo Vane.")
