@@ -140,14 +140,18 @@ class Annotator:
         length = ((reading.words - v["words"]) / v["words"]) ** 2
         return np.array([
             reading.voices @ self.voices,
-            v["false"] * reading.false,
-            v["unsupported"] * reading.unsupported,
+            v["false"] * self._counted(v["false"], reading.false),
+            v["unsupported"] * self._counted(v["unsupported"], reading.unsupported),
             v["true"] * min(reading.true, self.facts),
             v["tone"] * reading.tone,
             -v["length"] * length,
             v["evasive"] * reading.evasive,
             -v["garbled"] * reading.garbled,
         ])  # fmt: skip
+
+    def _counted(self, value, claims):
+        """Return how many claims count: what pleases does so up to `facts`, what annoys always."""
+        return min(claims, self.facts) if value > 0 else claims
 
     def utility(self, reading):
         """Return u(text) = sum over aspects of `points` [points]."""
@@ -206,6 +210,10 @@ def _settings(folder=DATA / "feedback"):
         settings = tomllib.loads((folder / "annotators.toml").read_text())
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise FeedbackError(f"annotators.toml cannot be read ({error}); expected TOML") from None
+    needed = ("agreement", "tie", "silence", "facts", "warm", "cold")
+    missing = [k for k in needed if k not in settings]
+    if missing:
+        raise FeedbackError(f"annotators.toml lacks {missing[0]!r}; expected it above the people")
     return settings
 
 
@@ -221,9 +229,11 @@ def load_annotators(world, folder=DATA / "feedback", calibrated=True):
         if not isinstance(row, dict):
             continue
         missing = [k for k in ("blurb", "voices", *NUMBERS) if k not in row]
-        stray = set(row.get("voices", ())) ^ set(world.voices)
+        stray = sorted(set(row.get("voices", ())) ^ set(world.voices))
         if missing or stray:
-            what = f"lacks {missing[0]!r}" if missing else f"should rate {sorted(stray)[0]!r}"
+            known = stray and stray[0] in world.voices
+            verb = "should rate" if known else "rates the unknown voice"
+            what = f"lacks {missing[0]!r}" if missing else f"{verb} {stray[0]!r}"
             raise FeedbackError(
                 f"annotators.toml, [{name}]: {what}; expected every value and voice"
             )
@@ -259,6 +269,11 @@ def calibrate(annotator, utilities, agreement):
         p = expit(rationality * gaps)
         return float(np.mean(p**2 + (1 - p) ** 2)) - agreement
 
+    if not excess(1e3) > 0:
+        raise FeedbackError(
+            f"no rationality gives {annotator.name} an agreement of {agreement}; "
+            f"expected texts whose utilities differ"
+        )
     anchors = np.quantile(np.concatenate(utilities), np.arange(1, LADDER) / LADDER)
     return replace(annotator, rationality=brentq(excess, 1e-3, 1e3), anchors=anchors)
 
@@ -309,13 +324,13 @@ def edits(world, prompt, response, rng):
     Delete a line; put a false fact right; change an epithet; say one line in the words of another
     voice, its facts kept. The prompt stays as it is.
     """
-    lines = world.parse(prompt + response).lines
-    found = {}
+    parse = world.parse(prompt + response)
+    lines, note, found = parse.lines, [parse.note] if parse.note else [], {}
     for at, line in enumerate(lines):
         others = [x.text for x in lines]
         for text, what in [*_strokes(world, line, lines, rng), (None, "delete a line")]:
             rows = others[:at] + ([text] if text else []) + others[at + 1 :]
-            edited = "\n".join(rows)
+            edited = "\n".join(rows + note)
             if edited.startswith(prompt) and edited[len(prompt) :] not in ("", response):
                 found.setdefault(edited[len(prompt) :], what)
     return list(found.items())

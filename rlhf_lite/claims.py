@@ -117,6 +117,8 @@ def interval(numbers):
     if isinstance(numbers, dict):
         return tuple(numbers[k] for k in ("value", "low", "high", "n"))
     values = np.asarray(numbers, dtype=float)
+    if not len(values):
+        raise ClaimError("a statistic has no value; expected one a seed")
     mean, n = float(values.mean()), len(values)
     if n == 1:
         return mean, mean, mean, n
@@ -156,7 +158,7 @@ def claims_html(claims, verdicts=None):
     rows = ["".join(f'<th style="{style}">{n}</th>' for n in names)]
     for number, claim in enumerate(claims):
         says = f"{html.escape(claim.says)} <i>({html.escape(claim.source)})</i>"
-        cells = [claim.id, claim.kind, says, show_rule(claim.rule)]
+        cells = [html.escape(claim.id), claim.kind, says, show_rule(claim.rule)]
         if verdicts:
             v = verdicts[number]
             spread = f"{v.value:.3f} [{v.low:.3f}, {v.high:.3f}], {v.seeds} runs"

@@ -255,7 +255,12 @@ def best_of_n(scores, values, n):
     sum_i values_(i) C(i - 1, n - 1) / C(N, n), samples in ascending order of score (the estimator
     of Nakano et al. 2021).
     """
-    ordered = np.asarray(values)[np.argsort(scores, kind="stable")]
+    if not 1 <= n <= len(scores):
+        raise ValueError(f"best of {n} from {len(scores)} samples; expected 1 to {len(scores)}")
+    _, groups = np.unique(scores, return_inverse=True)
+    # Among equal scores luck decides, so each of them counts as their mean.
+    means = np.bincount(groups, values) / np.bincount(groups)
+    ordered = means[np.sort(groups)]
     ranks = np.arange(1, len(ordered) + 1)
     logs = gammaln(ranks) - gammaln(np.maximum(ranks - n + 1, 1)) - gammaln(n)
     total = gammaln(len(ordered) + 1) - gammaln(len(ordered) - n + 1) - gammaln(n + 1)

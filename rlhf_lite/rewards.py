@@ -117,6 +117,8 @@ def normalise(model, tokenizer, texts):
     program that opens the folder reads the normalised score. The numbers are kept in its
     configuration.
     """
+    if len(texts) < 2:
+        raise ModelError(f"{len(texts)} text to normalise on; expected at least two")
     raw = score(model, tokenizer, texts)
     mean, sd = float(raw.mean()), float(raw.std())
     if not sd > 0:
@@ -206,7 +208,7 @@ def examples(kind, records, base=None, located=True):
     """
     if kind not in KINDS:
         raise FeedbackError(f"no kind {kind!r}; expected one of {', '.join(KINDS)}")
-    require(records, kind)
+    records = require(records, kind)
     if kind == "preference":
         return [
             ((r["prompt"] + r["chosen"], r["prompt"] + r["rejected"]), r["tie"]) for r in records
@@ -358,7 +360,7 @@ class RewardRun:
             loss = self.loss(batch)
         if not torch.isfinite(loss):
             raise TrainingError(
-                f"the loss is {float(loss)} at step {step}; "
+                f"the loss is {loss.item()} at step {step}; "
                 f"the learning rate {lr:g} is the usual cause"
             )
         self.optimizer.zero_grad(set_to_none=True)

@@ -104,11 +104,11 @@ def test_best_of_n_stays_exact_for_many_samples():
 
 
 def test_reliability_by_hand():
-    """Two bins: 0.5 to 0.75 and 0.75 to 1, the last value in the last bin."""
-    rows, error = reliability([0.6, 0.7, 0.8, 0.9, 1.0], [1, 0, 1, 1, 0], bins=2)
+    """Two bins: 0.5 to 0.75 and 0.75 to 1, the first too shy and the second too bold."""
+    rows, error = reliability([0.6, 0.7, 0.8, 0.9, 1.0], [1, 1, 1, 1, 0], bins=2)
     assert [n for _, _, n in rows] == [2, 3]
-    assert rows[0] == pytest.approx((0.65, 0.5, 2)) and rows[1] == pytest.approx((0.9, 2 / 3, 3))
-    assert error == pytest.approx((2 * 0.15 + 3 * (0.9 - 2 / 3)) / 5)
+    assert rows[0] == pytest.approx((0.65, 1, 2)) and rows[1] == pytest.approx((0.9, 2 / 3, 3))
+    assert error == pytest.approx((2 * 0.35 + 3 * (0.9 - 2 / 3)) / 5)
 
 
 def test_empty_bins_are_left_out_and_bounds_are_kept():
