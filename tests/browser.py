@@ -116,6 +116,7 @@ def browser_fixture(tmp_path):
         options.add_argument(flag)
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
     driver.set_script_timeout(600)
+    driver.command_executor.client_config.timeout = 900  # run-all is one command, and may be slow
     yield driver
     driver.quit()
 
