@@ -158,8 +158,7 @@ def claims_html(claims, verdicts=None):
     rows = ["".join(f'<th style="{style}">{n}</th>' for n in names)]
     for number, claim in enumerate(claims):
         says = f"{html.escape(claim.says)} <i>({html.escape(claim.source)})</i>"
-        name = html.escape(claim.id).replace("-", "\u2011")
-        cells = [name, claim.kind, says, show_rule(claim.rule)]
+        cells = [html.escape(claim.id), claim.kind, says, show_rule(claim.rule)]
         if verdicts:
             v = verdicts[number]
             spread = f"{v.value:.3f} [{v.low:.3f}, {v.high:.3f}], {v.seeds} runs"
