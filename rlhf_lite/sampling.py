@@ -9,6 +9,7 @@ course measures. Taught by notebook 01; notebook 04 builds on the log-probabilit
 from dataclasses import dataclass
 
 import torch
+from transformers import Cache, DynamicLayer
 
 from rlhf_lite.models import context_of
 
@@ -26,7 +27,8 @@ class Samples:
     texts: list of B str, prompt and response together; prompts: list of B str; tokens (B, T):
     left-padded, start token first; mask (B, T): 1 on real tokens; response (B, T): 1 on response
     tokens, the end-of-text token included; logprobs (B, T): log-probability of each response token
-    under the model at temperature 1 [nats], 0 elsewhere.
+    under the model at temperature 1 [nats], 0 elsewhere; hidden (B, R, width): where it was asked
+    for, what the head read before each response token.
     """
 
     texts: list
@@ -35,6 +37,7 @@ class Samples:
     mask: torch.Tensor
     response: torch.Tensor
     logprobs: torch.Tensor
+    hidden: torch.Tensor | None = None
 
 
 def position_ids(mask):
@@ -96,8 +99,9 @@ def check_request(tokenizer, prompts, temperature, top_p, longest):
 
 @torch.no_grad()
 def sample(
-    model, tokenizer, prompts, max_new_tokens=160, temperature=1.0, top_p=1.0, seed=0, batch=64
-):
+    model, tokenizer, prompts, max_new_tokens=160, temperature=1.0, top_p=1.0, seed=0, batch=64,
+    hidden=False,
+):  # fmt: skip
     """Sample one continuation of each prompt, e.g. `sample(model, tokenizer, ["The hero"] * 12)`.
 
     prompts: list of str, or a number of documents to start from nothing. The same seed gives the
@@ -116,10 +120,15 @@ def sample(
         tokens, mask = encode(tokenizer, prompts[start : start + batch], device)
         steps = min(max_new_tokens, context - int(mask.sum(1).max()))
         parts.append(_grow(model, tokenizer, tokens, mask, steps, temperature, top_p, generator))
+    if hidden and len(parts) > 1:
+        raise SamplingError(
+            f"{len(prompts)} prompts in batches of {batch}; expected one with hidden"
+        )
     tokens, mask, response, logprobs = _join(parts, tokenizer.pad_token_id)
     clean = [row[keep.bool()] for row, keep in zip(tokens, mask)]
     texts = [tokenizer.decode(row, skip_special_tokens=True) for row in clean]
-    return Samples(texts, list(prompts), tokens, mask, response, logprobs)
+    states = parts[0][4] if hidden else None
+    return Samples(texts, list(prompts), tokens, mask, response, logprobs, states)
 
 
 def respond(model, tokenizer, prompts, max_new_tokens=RESPONSE_TOKENS, seed=0, batch=64):
@@ -142,24 +151,61 @@ def whole_sentences(text, ended=False):
     return text if ended or not head else head
 
 
+class _RoomyLayer(DynamicLayer):
+    """Keep keys and values in one buffer of full length: growing by concatenation copies
+    everything at every token, which is most of the time of sampling on a CPU.
+    """
+
+    def __init__(self, length):
+        super().__init__()
+        self.length = length
+
+    def update(self, key_states, value_states, *args, **kwargs):
+        """Write the new states behind the old ones and return all of them."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            shape = (*key_states.shape[:2], self.length, key_states.shape[3])
+            self.rooms = key_states.new_empty(shape), value_states.new_empty(shape)
+        start = self.get_seq_length()
+        end = start + key_states.shape[2]
+        for room, states in zip(self.rooms, (key_states, value_states)):
+            room[:, :, start:end] = states
+        self.keys, self.values = (room[:, :, :end] for room in self.rooms)
+        return self.keys, self.values
+
+
+def _draw(odds, generator):
+    """Draw one token a row, (B, 1), by inverting the cumulated probabilities (B, V).
+
+    One random number a row instead of one a token of the vocabulary.
+    """
+    cumulated = odds.double().cumsum(-1)
+    chance = torch.rand(len(odds), 1, generator=generator, device=odds.device, dtype=torch.double)
+    drawn = torch.searchsorted(cumulated, chance * cumulated[:, -1:], right=True)
+    return drawn.clamp(max=odds.shape[1] - 1)
+
+
 def _grow(model, tokenizer, tokens, mask, steps, temperature, top_p, generator):
     """Append up to `steps` sampled tokens to a left-padded batch; return tokens, mask, response,
-    logprobs.
+    logprobs, hidden.
     """
-    query, cache = tokens.shape[1], None
+    query, layers = tokens.shape[1], model.config.num_hidden_layers
+    cache = Cache(layers=[_RoomyLayer(query + steps) for _ in range(layers)])
     running = torch.ones(len(tokens), dtype=torch.bool, device=tokens.device)
-    feed, positions, found = tokens, position_ids(mask), []
+    feed, positions, found, states = tokens, position_ids(mask), [], []
     for _ in range(steps):
-        out = model(
+        out = model.base_model(
             input_ids=feed, attention_mask=mask, position_ids=positions,
             past_key_values=cache, use_cache=True,
         )  # fmt: skip
-        cache, logits = out.past_key_values, out.logits[:, -1]
-        odds = filter_logits(logits, temperature, top_p).exp()
-        drawn = torch.multinomial(odds, 1, generator=generator)
+        state = out.last_hidden_state[:, -1]
+        logprobs = torch.log_softmax(model.lm_head(state).float(), -1)
+        plain = temperature == 1 and top_p >= 1
+        odds = (logprobs if plain else filter_logits(logprobs, temperature, top_p)).exp()
+        drawn = _draw(odds, generator)
         drawn = torch.where(running[:, None], drawn, tokenizer.pad_token_id)
-        scored = torch.log_softmax(logits.float(), -1).gather(1, drawn)
-        found.append(torch.where(running[:, None], scored, 0.0))
+        found.append(torch.where(running[:, None], logprobs.gather(1, drawn), 0.0))
+        states.append(state)
         tokens = torch.cat([tokens, drawn], 1)
         mask = torch.cat([mask, running[:, None].long()], 1)
         running = running & (drawn[:, 0] != tokenizer.eos_token_id)
@@ -170,7 +216,20 @@ def _grow(model, tokenizer, tokens, mask, steps, temperature, top_p, generator):
     response[:, :query] = 0
     logprobs = torch.zeros_like(tokens, dtype=torch.float)
     logprobs[:, query:] = torch.cat(found, 1)
-    return tokens, mask, response, logprobs
+    return tokens, mask, response, logprobs, torch.stack(states, 1)
+
+
+def response_logits(model, tokens, mask, query, head=True):
+    """Return the logits (B, R, V) that each response token was drawn from, responses starting at
+    column `query`; without the head, what it would read (B, R, width).
+
+    The logits at t - 1 speak of token t, and the last token's own are not needed.
+    """
+    states = model.base_model(
+        input_ids=tokens[:, :-1], attention_mask=mask[:, :-1],
+        position_ids=position_ids(mask)[:, :-1], use_cache=False,
+    ).last_hidden_state[:, query - 1 :]  # fmt: skip
+    return model.lm_head(states) if head else states
 
 
 def _join(parts, pad):

@@ -88,7 +88,7 @@ class LanguageRun:
         self.model, self.config = model, config or LanguageConfig()
         if model.device.type == "cpu":
             model.set_attn_implementation("eager")  # a fifth faster than sdpa at these lengths
-        self.rows = _encode_rows(tokenizer, texts, model.config.n_positions)
+        self.rows = encode_rows(tokenizer, texts, model.config.n_positions)
         self.end, self.pad = tokenizer.eos_token_id, tokenizer.pad_token_id
         self.pass_steps = self.config.steps or max(1, len(self.rows) // self.config.batch)
         self.steps = self.pass_steps * self.config.passes
@@ -127,7 +127,7 @@ class LanguageRun:
     def _update(self, numbers):
         """Take one step on one batch."""
         start, device = time.perf_counter(), self.model.device
-        tokens = _pad_rows([self.rows[i] for i in numbers], self.end, self.pad).to(device)
+        tokens = pad_rows([self.rows[i] for i in numbers], self.end, self.pad).to(device)
         self.model.train()
         lr = self.lr_at(self.step)
         for group in self.optimizer.param_groups:
@@ -163,48 +163,60 @@ class LanguageRun:
 
     def save(self, folder):
         """Save weights, optimiser and history, so that `load` in a fresh run goes on from here."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        names = {p: n for n, p in self.model.named_parameters()}
-        tensors = {f"model.{n}": p.detach().cpu().clone() for n, p in self.model.named_parameters()}
-        for param, state in self.optimizer.state.items():
-            for key, value in state.items():
-                tensors[f"optimizer.{key}.{names[param]}"] = value.detach().cpu().clone()
-        history = {
-            "step": self.step,
-            "steps": self.steps,
-            "history": [asdict(s) for s in self.history],
-        }
-        save_file(tensors, folder / "checkpoint.new", {"run": json.dumps(history)})
-        # Put in place at once: a kill leaves the old checkpoint or the new one, never half of one.
-        (folder / "checkpoint.new").replace(folder / CHECKPOINT)
+        meta = {"step": self.step, "steps": self.steps, "history": list(map(asdict, self.history))}
+        save_checkpoint(folder, dict(self.model.named_parameters()), self.optimizer, meta)
 
     def load(self, folder):
         """Go on from a folder that `save` wrote. Raises TrainingError where it does not belong to
         this run.
         """
-        with safe_open(Path(folder) / CHECKPOINT, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            saved = json.loads(file.metadata()["run"])
-        named = dict(self.model.named_parameters())
-        shapes = {n[6:]: t.shape for n, t in tensors.items() if n.startswith("model.")}
-        if shapes != {n: p.shape for n, p in named.items()}:
-            raise TrainingError(f"{folder} holds another model; expected one of the same shape")
-        with torch.no_grad():
-            for name, param in named.items():
-                param.copy_(tensors[f"model.{name}"])
-        for name, param in named.items():
-            state = {
-                key: tensors[f"optimizer.{key}.{name}"]
-                for key in ("step", "exp_avg", "exp_avg_sq")
-                if f"optimizer.{key}.{name}" in tensors
-            }
-            if state:
-                self.optimizer.state[param] = {
-                    k: v if k == "step" else v.to(param.device) for k, v in state.items()
-                }
-        self.step = saved["step"]
-        self.history = [LanguageStep(**s) for s in saved["history"]]
+        meta = load_checkpoint(folder, dict(self.model.named_parameters()), self.optimizer)
+        self.step = meta["step"]
+        self.history = [LanguageStep(**s) for s in meta["history"]]
+
+
+def save_checkpoint(folder, named, optimizer, meta):
+    """Write parameters, Adam's state and a JSON-able `meta` to one safetensors file in a folder.
+
+    named: {name: parameter}, all that the optimiser trains.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    names = {p: n for n, p in named.items()}
+    tensors = {f"model.{n}": p.detach().cpu().clone() for n, p in named.items()}
+    for param, state in optimizer.state.items():
+        for key, value in state.items():
+            tensors[f"optimizer.{key}.{names[param]}"] = value.detach().cpu().clone()
+    save_file(tensors, folder / "checkpoint.new", {"run": json.dumps(meta)})
+    # Put in place at once: a kill leaves the old checkpoint or the new one, never half of one.
+    (folder / "checkpoint.new").replace(folder / CHECKPOINT)
+
+
+def load_checkpoint(folder, named, optimizer):
+    """Read what `save_checkpoint` wrote into the same parameters and optimiser; return its `meta`.
+
+    Raises TrainingError where the folder holds no checkpoint or that of another model.
+    """
+    path = Path(folder) / CHECKPOINT
+    if not path.exists():
+        raise TrainingError(f"no {CHECKPOINT} in {folder}; expected a folder that save wrote")
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        meta = json.loads(file.metadata()["run"])
+    shapes = {n[6:]: t.shape for n, t in tensors.items() if n.startswith("model.")}
+    if shapes != {n: p.shape for n, p in named.items()}:
+        raise TrainingError(f"{folder} holds another model; expected one of the same shape")
+    for name, param in named.items():
+        param.data.copy_(tensors[f"model.{name}"])
+        state = {
+            key: tensors[f"optimizer.{key}.{name}"]
+            for key in ("step", "exp_avg", "exp_avg_sq")
+            if f"optimizer.{key}.{name}" in tensors
+        }
+        optimizer.state[param] = {
+            k: v if k == "step" else v.to(param.device) for k, v in state.items()
+        }
+    return meta
 
 
 def adamw(parameters, lr, weight_decay):
@@ -258,7 +270,7 @@ def next_token_loss(model, tokens, pad):
     return nats, keep.sum()
 
 
-def _encode_rows(tokenizer, texts, context):
+def encode_rows(tokenizer, texts, context):
     """Encode texts, each cut to what fits between the start and the end token."""
     rows = []
     for start in range(0, len(texts), 10_000):
@@ -267,7 +279,7 @@ def _encode_rows(tokenizer, texts, context):
     return rows
 
 
-def _pad_rows(rows, end, pad):
+def pad_rows(rows, end, pad):
     """Put rows between start and end token and pad them on the right: (B, T)."""
     width = max(map(len, rows)) + 2
     tokens = torch.full((len(rows), width), pad)
@@ -282,12 +294,12 @@ def evaluate_loss(model, tokenizer, texts, batch=64):
     """Return -log p of each text, its end included, as a float64 tensor (N,) [nats], without
     bfloat16.
     """
-    rows = _encode_rows(tokenizer, texts, model.config.n_positions)
+    rows = encode_rows(tokenizer, texts, model.config.n_positions)
     losses = torch.zeros(len(rows), dtype=torch.float64)
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     for start in range(0, len(order), batch):
         part = order[start : start + batch]
-        tokens = _pad_rows([rows[i] for i in part], tokenizer.eos_token_id, tokenizer.pad_token_id)
+        tokens = pad_rows([rows[i] for i in part], tokenizer.eos_token_id, tokenizer.pad_token_id)
         tokens = tokens.to(model.device)
         keep = tokens[:, 1:] != tokenizer.pad_token_id
         inputs = tokens[:, :-1].masked_fill(~keep, tokenizer.eos_token_id)

@@ -1,0 +1,578 @@
+"""The estimated optimum equals closed forms, loops and the testbed, where nothing is estimated."""
+
+import itertools
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import logsumexp
+from scipy.stats import chisquare
+
+from rlhf_lite import models, optimum
+from rlhf_lite.optimum import OptimumError
+from rlhf_lite.sampling import sample, text_logprobs
+
+
+@pytest.fixture(scope="module")
+def bed():
+    return optimum.new_testbed()
+
+
+@pytest.fixture(scope="module")
+def small():
+    return optimum.new_testbed(words=2)
+
+
+def normal_scores(prompts, samples, seed, mean=0.0, sd=1.0):
+    rng = np.random.default_rng(seed)
+    return mean + sd * rng.normal(size=(prompts, samples))
+
+
+def perturbed(logprobs, seed=0, sd=1.0):
+    """Any other policy: log-probabilities with noise, made to sum to one again."""
+    noisy = logprobs + np.random.default_rng(seed).normal(0, sd, logprobs.shape)
+    return noisy - logsumexp(noisy, axis=1, keepdims=True)
+
+
+# ---- closed forms ----
+
+
+@pytest.mark.parametrize("kl_coef", [1.0, 2.5])
+def test_normal_scores_have_a_closed_form(kl_coef):
+    """log Z = mu / beta + sigma^2 / (2 beta^2), KL = sigma^2 / (2 beta^2), E* = mu + sigma^2 /
+    beta, and E*[score^2] follows. 40 prompts, 3,000 samples (seed 0).
+
+    Five numbers within four of their errors, twice: a chance of about 1 in 1,500 to fail by luck.
+    """
+    rng = np.random.default_rng(0)
+    mean, sd = rng.normal(size=(40, 1)), rng.uniform(0.5, 1.2, (40, 1))
+    scores = normal_scores(40, 3000, 1, mean, sd)
+    found = optimum.optimum(scores, kl_coef, features=np.stack([scores, scores**2], 2))
+    z = (mean / kl_coef + sd**2 / (2 * kl_coef**2)).mean()
+    shifted = mean + sd**2 / kl_coef
+    kl = (sd**2 / (2 * kl_coef**2)).mean()
+    assert abs(found.objective - kl_coef * z) < 4 * found.objective_se
+    assert abs(found.kl - kl) < 4 * found.kl_se
+    assert abs(found.score - shifted.mean()) < 4 * found.score_se
+    error = np.sqrt((found.features_se**2).sum(0)) / 40
+    second = [shifted.mean(), (shifted**2 + sd**2).mean()]
+    assert (np.abs(found.features.mean(0) - second) < 4 * error).all()
+    assert found.kl_se < 0.1 * kl and found.score_se < 0.05
+    assert found.base_score == pytest.approx(scores.mean())
+
+
+def test_the_stated_errors_are_those_of_repetition():
+    """2,000 repetitions of one prompt with 1,000 samples (seed 2): the spread of the estimates is
+    known to 1.6 in 100 and the stated errors stray by more than that, so 10 in 100 is generous.
+    """
+    rows = normal_scores(2000, 1000, 2)
+    found = [optimum.optimum(row[None], 1.5) for row in rows]
+    for name in ("objective", "kl", "score"):
+        values = [getattr(one, name) for one in found]
+        stated = math.sqrt(np.mean([getattr(one, name + "_se") ** 2 for one in found]))
+        assert stated == pytest.approx(np.std(values), rel=0.1)
+
+
+def test_the_value_and_its_parts_belong_together():
+    """J* = E*[score] - kl_coef KL holds to the last digit, bias correction included."""
+    scores = normal_scores(5, 400, 3)
+    found = optimum.optimum(scores, 0.8)
+    assert found.objective == pytest.approx(found.score - 0.8 * found.kl, abs=1e-10)
+    assert found.objective == pytest.approx(0.8 * found.log_z.mean(), abs=1e-10)
+
+
+def test_a_shift_moves_the_value_alone_and_a_scale_goes_with_the_coefficient():
+    scores = normal_scores(4, 500, 4)
+    first, moved = optimum.optimum(scores, 0.9), optimum.optimum(scores + 1e4, 0.9)
+    assert moved.objective == pytest.approx(first.objective + 1e4, abs=1e-6)
+    assert moved.kl == pytest.approx(first.kl, abs=1e-7)
+    assert moved.objective_se == pytest.approx(first.objective_se, rel=1e-5)
+    scaled = optimum.optimum(7 * scores, 6.3)
+    assert scaled.kl == pytest.approx(first.kl) and scaled.ess == pytest.approx(first.ess)
+
+
+def test_prompts_have_a_normaliser_of_their_own():
+    """Two prompts far apart: the pooled Z would give the better one all the weight."""
+    scores = normal_scores(2, 3000, 5, mean=np.array([[0.0], [20.0]]))
+    found = optimum.optimum(scores, 1.0)
+    assert found.kl == pytest.approx(0.5, abs=0.1)
+    pooled = optimum.optimum(scores.reshape(1, -1), 1.0)
+    assert pooled.kl > 1.0
+
+
+def test_constant_scores_leave_the_base_as_it_is():
+    found = optimum.optimum(np.full((3, 50), 2.0), 0.1)
+    assert (found.objective, found.score, found.kl) == pytest.approx((2, 2, 0), abs=1e-9)
+    assert found.ess == pytest.approx(50)
+    assert max(found.objective_se, found.score_se, found.kl_se) < 1e-9
+
+
+# ---- weights and the jackknife ----
+
+
+def test_weights_equal_the_formula_and_survive_large_scores():
+    scores = np.array([[0.0, 1.0, 3.0], [5.0, 5.0, 4.0]])
+    naive = np.exp(scores / 2)
+    naive /= naive.sum(1, keepdims=True)
+    assert optimum.weights(scores, 2) == pytest.approx(naive)
+    assert optimum.weights(scores + 1e6, 2) == pytest.approx(naive)
+    assert optimum.ess(scores, 2) == pytest.approx(1 / (naive**2).sum(1))
+    assert optimum.ess(scores, 1e-4) == pytest.approx([1, 2])
+    assert optimum.ess(scores, 1e9) == pytest.approx([3, 3])
+
+
+def naive_numbers(scores, features, kl_coef):
+    """log Z, E*, KL and the means of features of one prompt, as the formulas say."""
+    w = np.exp(scores / kl_coef)
+    log_z, mean = math.log(w.mean()), (w * scores).sum() / w.sum()
+    shares = (w[:, None] * features).sum(0) / w.sum()
+    return np.array([log_z, mean, mean / kl_coef - log_z, *shares])
+
+
+def test_the_fast_jackknife_equals_leaving_out_one_by_one():
+    rng = np.random.default_rng(6)
+    scores, features = rng.normal(0, 2, (3, 60)), rng.random((3, 60, 2))
+    found = optimum.optimum(scores, 1.7, features, least=2)
+    values, errors = [], []
+    for row, table in zip(scores, features):
+        parts = np.array(
+            [naive_numbers(np.delete(row, i), np.delete(table, i, 0), 1.7) for i in range(60)]
+        )
+        values.append(60 * naive_numbers(row, table, 1.7) - 59 * parts.mean(0))
+        errors.append(np.sqrt(59 / 60 * ((parts - parts.mean(0)) ** 2).sum(0)))
+    value, error = np.mean(values, 0), np.sqrt(np.square(errors).sum(0)) / 3
+    assert found.log_z == pytest.approx(np.array(values)[:, 0])
+    assert (found.objective, found.objective_se) == pytest.approx((1.7 * value[0], 1.7 * error[0]))
+    assert (found.score, found.score_se) == pytest.approx((value[1], error[1]))
+    assert (found.kl, found.kl_se) == pytest.approx((value[2], error[2]))
+    assert found.features == pytest.approx(np.array(values)[:, 3:])
+    assert found.features_se == pytest.approx(np.array(errors)[:, 3:])
+
+
+def test_the_jackknife_takes_the_bias_away():
+    """20,000 repetitions of 40 samples (seed 7), each a prompt: the plain log-mean is 8 errors too
+    low, the corrected one within 4 of them (1 in 16,000 by luck).
+    """
+    scores = normal_scores(20_000, 40, 7)
+    truth = 1 / (2 * 1.5**2)
+    found = optimum.optimum(scores, 1.5, least=2)
+    plain = logsumexp(scores / 1.5, axis=1) - math.log(40)
+    error = plain.std() / math.sqrt(20_000)
+    assert plain.mean() < truth - 6 * error
+    assert abs(found.log_z.mean() - truth) < 4 * error
+
+
+# ---- the frontier ----
+
+
+def test_the_frontier_leaves_out_what_the_samples_cannot_carry():
+    scores = normal_scores(4, 500, 8)
+    kl_coefs = [3.0, 1.0, 0.5, 0.05]
+    points = optimum.frontier(scores, kl_coefs)
+    kept = [c for c in kl_coefs if optimum.ess(scores, c).min() >= 30]
+    assert [p.kl_coef for p in points] == kept and 0 < len(kept) < 4
+    assert points[0].kl < points[1].kl
+    assert points[0].score < points[1].score
+    assert len(optimum.frontier(scores, kl_coefs, least=499)) < len(points)
+
+
+@pytest.mark.parametrize("kl", [0.01, 0.4])
+def test_the_coefficient_for_a_kl_has_that_kl(kl):
+    scores = normal_scores(6, 2000, 9)
+    kl_coef = optimum.coef_for_kl(scores, kl)
+    assert optimum.optimum(scores, kl_coef).kl == pytest.approx(kl, rel=1e-6)
+    assert kl_coef == pytest.approx(1 / math.sqrt(2 * kl), rel=0.1)
+
+
+def test_distance_and_share_at_both_ends(bed):
+    """At pi* the distance is 0 and the share 1; at the base they are KL(pi0 || pi*) and 0."""
+    scores = normal_scores(3, 1000, 10)
+    found = optimum.optimum(scores, 1.2)
+    assert optimum.distance(found.objective, found) == pytest.approx(0, abs=1e-12)
+    assert optimum.share(found.objective, found) == pytest.approx(1)
+    assert optimum.share(found.base_score, found) == 0
+    assert optimum.distance(found.base_score, found) == pytest.approx(1 / (2 * 1.2**2), abs=0.1)
+    assert optimum.distance(found.objective - 0.6, found) == pytest.approx(0.5)
+
+
+# ---- refusals ----
+
+
+def refused(function, *args, **kwargs):
+    with pytest.raises(OptimumError) as caught:
+        function(*args, **kwargs)
+    return str(caught.value)
+
+
+def test_too_few_effective_samples_are_refused_with_a_way_out():
+    scores = normal_scores(4, 400, 11)
+    message = refused(optimum.optimum, scores, 0.2)
+    worst = optimum.ess(scores, 0.2).min()
+    assert message.startswith(f"at kl_coef 0.2 the worst prompt has {worst:.1f} effective samples")
+    assert "expected at least 30: take more samples" in message
+    advised = float(message.split("a kl_coef of ")[1].split(" ")[0])
+    trusted = float(message.split("to a KL of ")[1].split(" ")[0])
+    assert optimum.optimum(scores, advised).kl == pytest.approx(trusted, abs=0.02)
+    assert optimum.ess(scores, 0.98 * advised).min() < 30 <= optimum.ess(scores, advised).min()
+    assert optimum.optimum(scores, 0.95 * advised, least=2).kl > trusted
+
+
+def test_the_advised_coefficient_is_accepted_as_printed():
+    for seed in range(20):
+        scores = normal_scores(3, 200, 100 + seed)
+        message = refused(optimum.optimum, scores, 0.1)
+        advised = float(message.split("a kl_coef of ")[1].split(" ")[0])
+        assert optimum.ess(scores, advised).min() >= 30
+
+
+def test_one_bad_prompt_is_enough_to_refuse():
+    scores = np.concatenate([normal_scores(5, 400, 12, sd=0.1), normal_scores(1, 400, 13, sd=9)])
+    assert "the worst prompt has" in refused(optimum.optimum, scores, 1.0)
+    assert optimum.optimum(scores[:5], 1.0).kl < 0.02
+
+
+@pytest.mark.parametrize("kl_coef", [0, -1.0, math.nan, math.inf])
+def test_impossible_coefficients_are_refused(kl_coef):
+    scores = normal_scores(2, 100, 14)
+    for function in (optimum.optimum, optimum.weights, optimum.ess):
+        assert "expected a number above 0" in refused(function, scores, kl_coef)
+    assert "expected a number above 0" in refused(optimum.frontier, scores, [1.0, kl_coef])
+
+
+def test_impossible_scores_are_refused():
+    scores = normal_scores(2, 100, 15)
+    for shape in ((0, 100), (2, 0), (100,)):
+        message = refused(optimum.optimum, np.zeros(shape), 1.0)
+        assert f"shape {shape}; expected (prompts, samples)" in message
+    for wrong in (math.nan, math.inf):
+        scores[1, 7] = wrong
+        message = refused(optimum.optimum, scores, 1.0)
+        assert message == f"the score of prompt 1, sample 7 is {wrong}; expected a finite number"
+        assert "prompt 1, sample 7" in refused(optimum.coef_for_kl, scores, 0.1)
+        assert "prompt 1, sample 7" in refused(optimum.best_of_n_curve, scores, [2])
+
+
+def test_other_impossible_requests_are_refused():
+    scores = normal_scores(2, 100, 16)
+    assert "30 samples a prompt with least=30" in refused(optimum.optimum, scores[:, :30], 1.0)
+    assert "expected least to be 2" in refused(optimum.optimum, scores, 1.0, least=1)
+    message = refused(optimum.optimum, scores, 5.0, features=np.zeros((2, 99, 3)))
+    assert message.startswith("features have shape (2, 99, 3); expected (2, 100, 'K')")
+    for kl in (0, -0.1, math.nan):
+        assert f"kl is {kl}; expected" in refused(optimum.coef_for_kl, scores, kl)
+    assert "KL 9 nats is out of reach" in refused(optimum.coef_for_kl, scores, 9)
+    assert "trusted to 0.00 nats" in refused(optimum.coef_for_kl, np.ones((2, 100)), 0.1)
+    flat = optimum.optimum(np.ones((2, 100)), 1.0)
+    assert "expected scores that differ" in refused(optimum.share, 1.0, flat)
+
+
+def test_many_ties_at_the_top_can_be_trusted_to_any_coefficient():
+    """Half of the samples share the top score: pi* tends to that half, at KL log 2."""
+    scores = np.tile([0.0, 1.0], (3, 100))
+    found = optimum.optimum(scores, 1e-5)
+    assert found.kl == pytest.approx(math.log(2), abs=0.01) and found.score == pytest.approx(1)
+    assert "out of reach" in refused(optimum.coef_for_kl, scores, 0.8)
+    assert optimum.optimum(scores, optimum.coef_for_kl(scores, 0.3)).kl == pytest.approx(0.3)
+
+
+# ---- best of n ----
+
+
+def naive_best_kl(probabilities, scores, n):
+    """List all n-tuples; among equal scores each of the tied draws is as likely to win."""
+    best = np.zeros(len(scores))
+    for draws in itertools.product(range(len(scores)), repeat=n):
+        p = math.prod(probabilities[i] for i in draws)
+        top = [i for i in draws if scores[i] == max(scores[j] for j in draws)]
+        for i in top:
+            best[i] += p / len(top)
+    return sum(b * math.log(b / p) for b, p in zip(best, probabilities) if b > 0)
+
+
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_the_kl_of_best_of_n_equals_all_tuples(n):
+    rng = np.random.default_rng(17)
+    for levels in (2, 3, 100):
+        p, scores = rng.dirichlet(np.ones(6)), rng.integers(levels, size=6)
+        expected = naive_best_kl(p, scores, n)
+        assert optimum.best_of_n_kl(p, scores, n) == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_bound_bounds_and_is_met_without_ties():
+    rng = np.random.default_rng(18)
+    for n in (2, 5, 16, 300):
+        bound = math.log(n) - (n - 1) / n
+        assert optimum.best_of_n_bound(n) == pytest.approx(bound)
+        for outcomes in (2, 7, 1000):
+            p, scores = rng.dirichlet(np.ones(outcomes)), rng.normal(size=outcomes)
+            assert 0 < optimum.best_of_n_kl(p, scores, n) < bound
+        flat = np.full(100_000, 1e-5)
+        assert optimum.best_of_n_kl(flat, np.arange(100_000), n) == pytest.approx(bound, abs=2e-3)
+        assert optimum.best_of_n_kl(flat, np.zeros(100_000), n) == pytest.approx(0, abs=1e-9)
+
+
+def test_seven_outcomes_show_how_the_bound_overstates():
+    """The best of 7 modes has 1 in 20 under the base: no selection can pass log 20 = 3.0 nats."""
+    p = np.array([0.30, 0.25, 0.15, 0.10, 0.08, 0.07, 0.05])
+    true = optimum.best_of_n_kl(p, np.arange(7), 64)
+    assert true < math.log(20) < optimum.best_of_n_bound(64)
+    assert optimum.best_of_n_bound(64) - true > 0.3
+    assert optimum.best_of_n_kl(p, np.arange(7), 10_000) == pytest.approx(math.log(20))
+
+
+def test_the_curve_equals_all_subsets_and_keeps_ties_apart():
+    rng = np.random.default_rng(19)
+    scores = np.stack([rng.normal(size=9), np.round(rng.normal(size=9))])
+    for row in optimum.best_of_n_curve(scores, [1, 3, 9]):
+        subsets = itertools.combinations(range(9), row["n"])
+        picks = [[max(s[i] for i in group) for s in scores] for group in subsets]
+        assert row["score"] == pytest.approx(np.mean(picks))
+        tied = [optimum.best_of_n_kl(np.full(9, 1 / 9), s, row["n"]) for s in scores]
+        assert row["kl"] == pytest.approx(np.mean(tied)) and tied[1] <= tied[0]
+        assert row["bound"] == optimum.best_of_n_bound(row["n"])
+
+
+def test_the_curve_of_normal_scores_nears_the_closed_form():
+    """The mean of the larger of two normals is 1 / sqrt(pi); 200,000 samples (seed 20) know it to
+    0.002, and 0.01 is five of that. The KL of their own distribution is the bound.
+    """
+    (row,) = optimum.best_of_n_curve(normal_scores(10, 20_000, 20), [2])
+    assert row["score"] == pytest.approx(1 / math.sqrt(math.pi), abs=0.01)
+    assert row["kl"] == pytest.approx(row["bound"], abs=1e-3)
+
+
+def test_impossible_selections_are_refused():
+    for p, n in (([0.5, 0.6], 2), ([1.2, -0.2], 2), ([0.5, 0.5], 0)):
+        assert "expected shares of 1 and an n" in refused(optimum.best_of_n_kl, p, [1, 2], n)
+    with pytest.raises(ValueError, match="expected 1 to 5"):
+        optimum.best_of_n_curve(np.zeros((2, 5)), [6])
+
+
+# ---- the testbed: enumeration is sampling ----
+
+
+def test_all_answers_are_listed_and_sum_to_one(bed):
+    assert len(bed.words) == len(set(bed.words)) == 46
+    assert bed.base_logprobs.shape == bed.scores.shape == (4, 46**3)
+    assert np.exp(bed.base_logprobs).sum(1) == pytest.approx(1, abs=1e-5)
+    entropy = -(np.exp(bed.base_logprobs) * bed.base_logprobs).sum(1)
+    assert (entropy < math.log(46**3) - 2).all() and (entropy > 5).all()
+    assert len({bed.answer(i) for i in range(0, 46**3, 7)}) == len(range(0, 46**3, 7))
+
+
+def test_the_next_word_depends_on_the_words_before(bed):
+    """The last two words have different odds under different first words, by over 0.1 nats."""
+    table = np.exp(bed.base_logprobs).reshape(4, 46, 46, 46)
+    pair = table.sum(3)
+    first, second = pair.sum(2, keepdims=True), pair.sum(1, keepdims=True)
+    assert ((pair * np.log(pair / first / second)).sum((1, 2)) > 0.1).all()
+
+
+def test_enumeration_equals_the_log_probability_of_the_text(bed):
+    rng = np.random.default_rng(21)
+    for place, prompt in enumerate(bed.prompts):
+        picks = rng.integers(46**3, size=6)
+        texts = [f"{prompt} {bed.answer(i)}" for i in picks]
+        scored = text_logprobs(bed.model, bed.tokenizer, texts, [prompt] * 6)
+        assert scored == pytest.approx(bed.base_logprobs[place, picks], abs=1e-4)
+        assert bed.score(texts).numpy() == pytest.approx(bed.scores[place, picks], abs=1e-6)
+        first = [text.split()[1] for text in texts]
+        rows = [row.split() for row in optimum.WORDS]
+        assert [next(v for v, r in enumerate(rows) if w in r) for w in first] == list(
+            bed.voices[picks]
+        )
+
+
+def drawn_answers(bed, prompt, count, seed=22):
+    """Sample texts the way a trainer does, and return their answers as numbers."""
+    texts = sample(bed.model, bed.tokenizer, [prompt] * count, 3, seed=seed, batch=2000).texts
+    places = [bed._place(i, text) for i, text in enumerate(texts)]
+    assert {p for p, _ in places} == {bed.prompts.index(prompt)}
+    return np.array([answer for _, answer in places])
+
+
+def fit(counts, probabilities):
+    """p-value of a chi-square test, answers expected less than five times put into one cell."""
+    expected = counts.sum() * probabilities
+    rare = expected < 5
+    observed = np.append(counts[~rare], counts[rare].sum())
+    return chisquare(observed, np.append(expected[~rare], expected[rare].sum())).pvalue
+
+
+def test_samples_have_the_listed_frequencies(small):
+    """20,000 answers (seed 22) of 512: p is below 1 in 1,000 once in 1,000 seeds. The frequencies
+    of another prompt, and of a slightly colder model, are told apart.
+    """
+    counts = np.bincount(drawn_answers(small, small.prompts[1], 20_000), minlength=8**3)
+    table = np.exp(small.base_logprobs)
+    assert fit(counts, table[1]) > 1e-3
+    assert fit(counts, table[2]) < 1e-9
+    colder = table[1] ** 1.1
+    assert fit(counts, colder / colder.sum()) < 1e-9
+
+
+def test_estimates_from_samples_agree_with_enumeration(bed):
+    """1,500 sampled answers to each of 4 prompts, weighted, against all 97,336 of them (seeds 30 to
+    33): 5 numbers within four errors, about 1 in 3,000 to fail by luck.
+    """
+    numbers = np.stack([drawn_answers(bed, p, 1500, 30 + i) for i, p in enumerate(bed.prompts)])
+    scores = np.take_along_axis(bed.scores, numbers, 1)
+    voices = np.eye(4)[bed.voices[numbers]]
+    found = optimum.optimum(scores, 1.0, voices)
+    best = optimum.optimal_logprobs(bed.base_logprobs, bed.scores, 1.0)
+    truth = optimum.exact(best, bed.base_logprobs, bed.scores, 1.0)
+    assert abs(found.objective - truth.best) < 4 * found.objective_se < 0.2
+    assert abs(found.kl - truth.kl) < 4 * found.kl_se
+    assert abs(found.score - truth.score) < 4 * found.score_se
+    shares = optimum.entropy_split(best, bed.voices).shares.mean(0)
+    error = np.sqrt((found.features_se**2).sum(0)) / 4
+    assert (np.abs(found.features.mean(0) - shares)[:2] < 4 * error[:2]).all()
+    base = optimum.entropy_split(bed.base_logprobs, bed.voices).shares.mean(0)
+    assert np.abs(base - shares).max() > 0.01
+
+
+def test_training_keeps_the_list_complete(small):
+    """40 steps of gradient ascent move the policy; its answers still sum to one."""
+    model = optimum.new_testbed(words=2).model
+    adam = torch.optim.Adam(model.parameters(), lr=3e-3)
+    base, scores = torch.tensor(small.base_logprobs), torch.tensor(small.scores)
+    for _ in range(40):
+        logprobs = small.sequence_logprobs(model)
+        p = logprobs.exp()
+        loss = -(p * (scores - 0.5 * (logprobs - base))).sum(1).mean()
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    logprobs = small.sequence_logprobs(model)
+    assert logprobs.detach().exp().sum(1).numpy() == pytest.approx(1, abs=1e-5)
+    before = optimum.exact(base, base, scores, 0.5)
+    after = optimum.exact(logprobs, base, scores, 0.5)
+    assert after.objective == pytest.approx(-loss.item(), abs=0.05)
+    assert before.objective + 0.3 < after.objective < after.best
+    assert after.to_optimum < before.to_optimum and after.kl > 0.1
+
+
+def test_a_testbed_is_decided_by_its_seed_and_survives_a_folder(small, tmp_path):
+    again, other = optimum.new_testbed(words=2), optimum.new_testbed(seed=1, words=2)
+    assert (again.base_logprobs == small.base_logprobs).all()
+    assert (again.scores == small.scores).all()
+    assert np.abs(other.base_logprobs - small.base_logprobs).max() > 0.5
+    models.save(small.model, small.tokenizer, tmp_path)
+    model, tokenizer = models.load(tmp_path)
+    loaded = replace(small, tokenizer=tokenizer).sequence_logprobs(model)
+    assert loaded.detach().numpy() == pytest.approx(small.base_logprobs, abs=1e-6)
+
+
+def test_scores_are_standardised_and_looked_up_only_for_answers(bed):
+    p = np.exp(bed.base_logprobs)
+    assert (p * bed.scores).sum(1) == pytest.approx(0, abs=1e-9)
+    assert (p * bed.scores**2).sum(1) == pytest.approx(1)
+    for text in (
+        "",
+        "tide",
+        "tide oak oak",
+        "tide oak oak oak oak",
+        "fox oak oak oak",
+        "tide a b c",
+    ):
+        message = refused(bed.score, ["tide oak oak oak", text])
+        assert message.startswith(
+            f"text 1 is {text!r}; expected one of tide, bread, oak, tram and 3"
+        )
+    for words in (0, 13):
+        assert f"words is {words}; expected 1 to 12" in refused(optimum.new_testbed, words=words)
+
+
+# ---- exact measurement ----
+
+
+@pytest.mark.parametrize("kl_coef", [0.05, 0.4, 5.0])
+def test_the_objective_is_the_value_less_the_distance(bed, kl_coef):
+    """J(pi) = beta log Z - beta KL(pi || pi*) for any policy, here the base with noise."""
+    policy = perturbed(bed.base_logprobs)
+    found = optimum.exact(policy, bed.base_logprobs, bed.scores, kl_coef)
+    identity = kl_coef * found.log_z - kl_coef * found.to_optimum
+    assert found.objective == pytest.approx(identity, abs=1e-8)
+    assert found.objective == pytest.approx(found.score - kl_coef * found.kl, abs=1e-12)
+    assert found.best == pytest.approx(kl_coef * found.log_z)
+    assert found.to_optimum > 0.1 and found.from_optimum > 0.1
+    assert found.to_optimum != pytest.approx(found.from_optimum, rel=1e-3)
+
+
+def test_exact_numbers_equal_a_loop():
+    """Two prompts with three answers, every sum written out."""
+    p = np.array([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]])
+    base = np.array([[0.2, 0.2, 0.6], [0.3, 0.3, 0.4]])
+    scores = np.array([[1.0, 0.0, -1.0], [0.0, 2.0, 0.5]])
+    names = ("objective", "best", "log_z", "kl", "to_optimum", "from_optimum", "score")
+    rows = []
+    for ours, b, s in zip(p.tolist(), base.tolist(), scores.tolist()):
+        z = sum(y * math.exp(r / 0.7) for y, r in zip(b, s))
+        best = [y * math.exp(r / 0.7) / z for y, r in zip(b, s)]
+        kl = sum(x * math.log(x / y) for x, y in zip(ours, b))
+        score = sum(x * r for x, r in zip(ours, s))
+        there = sum(x * math.log(x / y) for x, y in zip(ours, best))
+        back = sum(y * math.log(y / x) for x, y in zip(ours, best))
+        rows.append([score - 0.7 * kl, 0.7 * math.log(z), math.log(z), kl, there, back, score])
+    found = optimum.exact(np.log(p), np.log(base), scores, 0.7)
+    assert [getattr(found, n) for n in names] == pytest.approx(np.mean(rows, 0))
+
+
+def test_nothing_beats_the_optimum_and_it_is_met(bed):
+    best = optimum.optimal_logprobs(bed.base_logprobs, bed.scores, 0.3)
+    assert np.exp(best).sum(1) == pytest.approx(1)
+    top = optimum.exact(best, bed.base_logprobs, bed.scores, 0.3)
+    assert top.objective == pytest.approx(top.best) and abs(top.to_optimum) < 1e-10
+    for seed in range(5):
+        near = perturbed(best, seed, sd=0.05)
+        assert optimum.exact(near, bed.base_logprobs, bed.scores, 0.3).objective < top.best - 1e-5
+
+
+def test_a_policy_that_never_says_something_has_finite_numbers():
+    base = np.log(np.array([[0.5, 0.25, 0.25]]))
+    policy = np.array([[0.0, -np.inf, -np.inf]])
+    found = optimum.exact(policy, base, np.zeros((1, 3)), 1.0)
+    assert found.kl == pytest.approx(math.log(2)) and found.from_optimum == math.inf
+
+
+def test_a_list_that_is_not_complete_is_refused(bed):
+    cut = bed.base_logprobs[:, 46**2 :]
+    message = refused(optimum.exact, cut, cut, bed.scores[:, 46**2 :], 1.0)
+    assert "expected (prompts, all answers) with a sum of 1" in message
+    assert "of shape (97336,)" in refused(optimum.entropy_split, bed.base_logprobs[0], bed.voices)
+
+
+# ---- entropy, split by voice ----
+
+
+def test_the_two_parts_add_up_and_equal_a_loop(small):
+    logprobs = perturbed(small.base_logprobs, sd=2)
+    split = optimum.entropy_split(logprobs, small.voices)
+    p = np.exp(logprobs)
+    assert split.between + split.within == pytest.approx(-(p * logprobs).sum(1).mean())
+    assert split.shares.sum(1) == pytest.approx(1)
+    for prompt, voice in itertools.product(range(4), range(4)):
+        part = p[prompt, small.voices == voice]
+        assert split.shares[prompt, voice] == pytest.approx(part.sum())
+        part = part / part.sum()
+        assert split.by_group[prompt, voice] == pytest.approx(-(part * np.log(part)).sum())
+
+
+@pytest.mark.parametrize("kl_coef", [0.2, 1.0])
+def test_a_score_of_the_voice_alone_leaves_each_voice_as_it_is(bed, kl_coef):
+    """Control: give one word of a voice more, and the entropy within that voice changes, no other's."""
+    scores = np.tile(np.array([0.0, 1.0, 0.5, -1.0])[bed.voices], (4, 1))
+    base = optimum.entropy_split(bed.base_logprobs, bed.voices)
+    best = optimum.optimal_logprobs(bed.base_logprobs, scores, kl_coef)
+    split = optimum.entropy_split(best, bed.voices)
+    assert split.by_group == pytest.approx(base.by_group, abs=1e-10)
+    assert (split.shares[:, 1] > base.shares[:, 1] + 0.05).all()
+    favoured = np.arange(46**3) % 46 == 3
+    scores[:, favoured & (bed.voices == 1)] += 3
+    control = optimum.entropy_split(
+        optimum.optimal_logprobs(bed.base_logprobs, scores, kl_coef), bed.voices
+    )
+    assert (np.abs(control.by_group - base.by_group)[:, 1] > 1e-3).all()
+    assert control.by_group[:, [0, 2, 3]] == pytest.approx(base.by_group[:, [0, 2, 3]], abs=1e-10)
