@@ -372,3 +372,113 @@ def plot_trace(pieces, *, ax=None, colour=REWARD):
     ax.grid(axis="x", visible=False)
     ax.set_xlim(-0.8, len(scores) - 0.2)
     return ax
+
+
+# ---- PPO and the optimum ----
+
+DIALS = {
+    "score": ("score [sd]", REWARD),
+    "kl": ("KL to reference [nats]", KL),
+    "objective": ("objective J [sd]", POLICY),
+    "entropy": ("entropy [nats a response]", INK),
+    "clip_fraction": ("clipped tokens [share]", WARNING),
+    "explained_variance": ("explained variance", "#009E73"),
+}
+
+
+def plot_dashboard(histories, dials=tuple(DIALS), *, axes=None, ceiling=None, floor=None):
+    """Draw what a run of PPO did, one panel a dial; return the array of Axes.
+
+    histories: {label: list of dicts such as `PPOStep.numbers()`}; ceiling: J*, floor: J0, drawn
+    into the panel of the objective.
+    """
+    if axes is None:
+        rows = -(-len(dials) // 3)
+        axes = plt.subplots(rows, 3, figsize=(9.2, 2.5 * rows))[1]
+    styles = ("-", "--", ":", "-.", (0, (4, 1, 1, 1)))
+    for ax, dial in zip(np.ravel(axes), dials):
+        label, colour = DIALS[dial]
+        shades = [colour, INK, REFERENCE, "#56B4E9", "#CC79A7"]
+        for number, (name, history) in enumerate(histories.items()):
+            x = [row["step"] for row in history]
+            y = [row[dial] for row in history]
+            ax.plot(x, y, color=shades[number % 5], ls=styles[number % 5], label=name)
+        ax.set(xlabel="step", title=label)
+        if dial == "objective":
+            _levels(ax, {"J*": ceiling, "J0": floor})
+    if len(histories) > 1:
+        np.ravel(axes)[0].legend()
+    return axes
+
+
+def _levels(ax, levels):
+    """Draw named horizontal lines, where they are known."""
+    for name, level in levels.items():
+        if level is not None:
+            ax.axhline(level, color=REFERENCE, ls="--", lw=1.2)
+            ax.annotate(
+                name, (1, level), xycoords=("axes fraction", "data"), xytext=(-2, 3),
+                textcoords="offset points", ha="right", color=REFERENCE, fontsize="small",
+            )  # fmt: skip
+
+
+def plot_voice_areas(world, x, shares, *, ax=None, label="KL to the base [nats]"):
+    """Draw how the shares of voices change along x as stacked areas, each voice by its name.
+
+    x (X,) ascending; shares (X, V), the voices' in the world's order; what is missing to 1 has no
+    single voice and stays white.
+    """
+    ax = ax or plt.gca()
+    shares = np.asarray(shares)
+    colours = [world.colours[v] for v in world.voices]
+    ax.stackplot(x, shares.T, colors=colours, alpha=0.85, lw=0.4, edgecolor="white")
+    tops, span = shares.cumsum(1), max(x) - min(x)
+    for number, voice in enumerate(world.voices):
+        at = int(shares[:, number].argmax())
+        if shares[at, number] > 0.09:
+            side = "left" if at == 0 else "right" if at == len(x) - 1 else "center"
+            shift = {"left": 0.01, "right": -0.01, "center": 0}[side] * span
+            ax.text(x[at] + shift, tops[at, number] - shares[at, number] / 2, voice, ha=side,
+                    va="center", color="white", fontsize="small", weight="bold")  # fmt: skip
+    ax.set(xlim=(min(x), max(x)), ylim=(0, 1), xlabel=label, ylabel="share of voices")
+    ax.grid(visible=False)
+    return ax
+
+
+def plot_frontier(curves, *, ax=None, looks=None):
+    """Draw mean score against KL to the base: {label: (kl, score)}.
+
+    A label that starts with "PPO" is drawn as dots, all others as lines.
+    """
+    ax = ax or plt.gca()
+    cycle = [(INK, "-"), (REWARD, "--"), (KL, ":"), ("#009E73", "-.")]
+    for number, (label, (kl, score)) in enumerate(curves.items()):
+        if label.startswith("PPO"):
+            ax.plot(kl, score, "o", color=POLICY, ms=5, mec="white", mew=0.5, label=label, zorder=4)
+        else:
+            colour, style = (looks or {}).get(label, cycle[number % 4])
+            ax.plot(kl, score, color=colour, ls=style, label=label)
+    ax.set(xlabel="KL to the base [nats a response]", ylabel="mean score [sd of base samples]")
+    ax.legend()
+    return ax
+
+
+def plot_rewards(tokens, penalties, score, kl_coef, *, ax=None):
+    """Draw the reward of each token of one response: minus its KL charge, and the score at the end.
+
+    tokens: list of R str; penalties (R,) log pi - log ref [nats].
+    """
+    ax = ax or plt.gca()
+    charge = -kl_coef * np.asarray(penalties)
+    at = np.arange(len(tokens))
+    ax.bar(at, charge, color=KL, width=0.8, label="KL charge of the token")
+    ax.bar(at[-1] + 1, score, color=REWARD, width=0.8, label="score of the response")
+    total = score + charge.sum()
+    ax.bar(at[-1] + 2, total, color=POLICY, width=0.8, label="sum: the return")
+    names = [t.replace("\n", "\u21b5").strip() or "\u2423" for t in tokens]
+    ax.set_xticks([*at, at[-1] + 1, at[-1] + 2], [*names, "score", "sum"], rotation=90, fontsize=7)
+    ax.axhline(0, color=INK, lw=0.8)
+    ax.set(ylabel="reward [sd]", xlim=(-0.8, at[-1] + 2.8))
+    ax.grid(axis="x", visible=False)
+    ax.legend(loc="upper left")
+    return ax

@@ -4,10 +4,9 @@
     for step in run:
         print(step.score, step.kl, step.objective)
 
-Stop whenever you like, move `run.kl_coef` between two steps, save, load and go on. Policy and value
-function share one trunk; gamma is 1 and the temperature is 1, because the optimum that notebook 04
-compares with is the optimum at 1. Omits temperature, filters on sampling and reward whitening, which
-would move that optimum. Taught by notebook 04, which writes it out.
+Stop whenever you like, move `run.kl_coef` between two steps, save, load and go on. Omits
+temperature, discounting, filters on sampling and whitening of rewards: each would move the optimum
+that notebook 04 compares with. Notebook 04 writes it out.
 """
 
 import copy
@@ -23,8 +22,9 @@ from rlhf_lite.runtime import autocast
 from rlhf_lite.sampling import (
     RESPONSE_TOKENS,
     check_request,
-    response_logits,
+    response_states,
     sample,
+    token_logprobs,
     whole_sentences,
 )
 from rlhf_lite.training import (
@@ -38,6 +38,7 @@ from rlhf_lite.training import (
 
 CHARGES = ("token", "end")
 WHITENINGS = ("none", "mean", "full")
+CRITICS = ("head", "fit")
 
 
 class PPOError(RuntimeError):
@@ -60,6 +61,11 @@ class PPOConfig:
     """Updates a pass."""
     lr: float = 1e-4
     """Peak learning rate; up in a line, down along a cosine."""
+    critic: str = "fit"
+    """Where values come from: a "head" on the policy's trunk that learns by gradient, or a least
+    squares "fit" to the last batches."""
+    memory: float = 0.8
+    """Weight that the fit gives to the batches before, multiplied in each step."""
     value_lr: float = 1e-3
     """Peak learning rate of the value head."""
     warmup: int = 2
@@ -68,6 +74,9 @@ class PPOConfig:
     """Lambda of generalised advantage estimation."""
     charge: str = "end"
     """Where the KL penalty is charged: at each "token", or in one sum at the "end"."""
+    kl_loss: bool = False
+    """Whether the gradient of the KL at each token is exact, over the whole vocabulary, instead of
+    what the sampled tokens say of it."""
     whiten: str = "mean"
     """What whitening takes from the advantages: "none", their "mean", or "full": mean and scale."""
     cliprange: float = 0.2
@@ -105,7 +114,7 @@ class PPOConfig:
         ):  # fmt: skip
             if not getattr(self, name) > 0:
                 raise PPOError(f"{name} is {getattr(self, name)}; expected more than 0")
-        for name, known in (("charge", CHARGES), ("whiten", WHITENINGS)):
+        for name, known in (("charge", CHARGES), ("whiten", WHITENINGS), ("critic", CRITICS)):
             if getattr(self, name) not in known:
                 raise PPOError(f"{name} is {getattr(self, name)!r}; expected {' or '.join(known)}")
         if not 0 <= self.lam <= 1:
@@ -252,10 +261,81 @@ def adapted(kl_coef, kl, target, samples, horizon):
     return kl_coef * (1 + error * samples / horizon)
 
 
+def _put(table, part, keep, values):
+    """Write values (N, ...) to the kept places of some rows of a table, in place."""
+    rows = table[part]
+    rows[keep] = values.to(rows.dtype)
+    table[part] = rows
+
+
 def explained_variance(values, returns):
     """Return 1 - Var(returns - values) / Var(returns); 0 where the returns do not vary."""
     total = returns.var(unbiased=False)
     return float(1 - (returns - values).var(unbiased=False) / total) if total > 0 else 0.0
+
+
+# ---- fresh samples of a policy ----
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Hold K fresh responses to each of P prompts, from which everything about a policy follows.
+
+    texts: P lists of K str, prompt and response cut back to the last whole sentence; scores,
+    logprobs, ref_logprobs (P, K) float: the score, and the log-probability of all sampled tokens
+    under the policy and the reference [nats].
+    """
+
+    texts: list
+    scores: torch.Tensor
+    logprobs: torch.Tensor
+    ref_logprobs: torch.Tensor
+
+    def kl(self):
+        """Return KL(policy || reference) [nats a response], the mean of k1."""
+        return float((self.logprobs - self.ref_logprobs).mean())
+
+    def objective(self, kl_coef):
+        """Return (J, its standard error): mean of score - kl_coef (log pi - log ref).
+
+        The closer to the optimum, the smaller the error: at pi* the sum is log Z(x) for every
+        response. Prompts are taken as given.
+        """
+        values = self.scores - kl_coef * (self.logprobs - self.ref_logprobs)
+        spread = values.var(1, unbiased=True).mean() / values.numel()
+        return float(values.mean()), float(spread.sqrt())
+
+
+@torch.no_grad()
+def draw(policy, reference, tokenizer, prompts, score, count=12, seed=0, batch=504, rows=126):
+    """Sample `count` responses to each prompt: `draw(policy, base, tokenizer, prompts, score)`.
+
+    In float32 and at temperature 1. score: as in PPORun. Returns Draws.
+    """
+    asked = [p for p in prompts for _ in range(count)]
+    texts, logprobs, theirs = [], [], []
+    for start in range(0, len(asked), batch):
+        part = asked[start : start + batch]
+        drawn = sample(
+            policy, tokenizer, part, RESPONSE_TOKENS, seed=seed + start // batch, batch=batch
+        )
+        texts += responses_cut(drawn, tokenizer)[0]
+        logprobs.append(drawn.logprobs.sum(1))
+        for at in range(0, len(part), rows):
+            tokens, mask = drawn.tokens[at : at + rows], drawn.mask[at : at + rows]
+            table = token_logprobs(reference, tokens, mask) * drawn.response[at : at + rows]
+            theirs.append(table.sum(1))
+    shape = len(prompts), count
+    found = torch.as_tensor(score(texts)).float().reshape(shape)
+    rowed = [texts[i : i + count] for i in range(0, len(texts), count)]
+    both = (torch.cat(t).cpu().reshape(shape) for t in (logprobs, theirs))
+    return Draws(rowed, found.cpu(), *both)
+
+
+def responses_cut(drawn, tokenizer):
+    """Return (texts cut back to their last whole sentence, whether each ended by itself (B,))."""
+    ended = ((drawn.tokens == tokenizer.eos_token_id) & drawn.response.bool()).any(1)
+    return [whole_sentences(t, bool(e)) for t, e in zip(drawn.texts, ended)], ended
 
 
 # ---- the run ----
@@ -266,21 +346,57 @@ class Rollout:
     """Hold a batch of responses and what is known of them before the update.
 
     tokens, mask (B, T): left-padded, the responses all start at column `query`; real (B, R): 1 on
-    response tokens; logprobs, ref_logprobs, kl, entropy, values (B, R) float32; scores (B,).
+    response tokens; drawn_logprobs, logprobs, ref_logprobs (B, R): of the policy while sampling, of
+    the policy and the reference in the precision of the update [nats]; kl, entropy, values (B, R);
+    scores (B,); ended (B,) bool; parts: lists of row numbers, the minibatches; features (B, R, F):
+    what the critic's fit reads, or None.
     """
 
     tokens: torch.Tensor
     mask: torch.Tensor
     query: int
     real: torch.Tensor
-    logprobs: torch.Tensor
-    ref_logprobs: torch.Tensor
-    kl: torch.Tensor
-    entropy: torch.Tensor
-    values: torch.Tensor
+    drawn_logprobs: torch.Tensor
     scores: torch.Tensor
     ended: torch.Tensor
     texts: list
+    parts: list
+    logprobs: torch.Tensor = None
+    ref_logprobs: torch.Tensor = None
+    kl: torch.Tensor = None
+    entropy: torch.Tensor = None
+    values: torch.Tensor = None
+    features: torch.Tensor = None
+
+
+class FittedCritic:
+    """Predict returns by ridge regression on the state before each token, without a learning rate.
+
+    Keeps X'X and X'y of the batches before, fading by `memory` a step. Each response is predicted
+    from the others only: every fold of a batch without its own share of the sums.
+    """
+
+    def __init__(self, memory, folds=4, ridge=10.0):
+        self.memory, self.folds, self.ridge, self.sums = memory, folds, ridge, None
+
+    def predict(self, features, targets, real):
+        """Return the predictions of each target, (B, R, K), and remember the batch.
+
+        features (B, R, F); targets (B, R, K); real (B, R).
+        """
+        width, parts, found = features.shape[2], [], torch.zeros_like(targets)
+        for fold in range(self.folds):
+            keep = real[fold :: self.folds].bool()
+            x, y = features[fold :: self.folds][keep], targets[fold :: self.folds][keep]
+            parts.append((x.T @ x, x.T @ y))
+        fresh = [torch.stack(sums).sum(0) for sums in zip(*parts)]
+        total = [a + b for a, b in zip(fresh, self.sums)] if self.sums else fresh
+        damp = self.ridge * torch.eye(width, device=features.device)
+        for fold, (xx, xy) in enumerate(parts):
+            solved = torch.linalg.solve(total[0] - xx + damp, total[1] - xy)
+            found[fold :: self.folds] = features[fold :: self.folds] @ solved
+        self.sums = [self.memory * t for t in total]
+        return found * real[:, :, None]
 
 
 class PPORun:
@@ -289,18 +405,21 @@ class PPORun:
     policy: a causal language model, trained in place; reference: a frozen one of the same
     tokenizer, or None for a copy of the policy as it is now; prompts: list of str; score: a
     function from B texts (prompt and response, cut back to the last whole sentence) to B numbers;
-    documents: list of str for PPO-ptx. Iterating yields PPOSteps until `config.steps`;
-    `run.kl_coef` may be changed between two of them. Raises PPOError for what cannot work.
+    documents: list of str for PPO-ptx; trunk: a frozen model of the same tokenizer, such as the
+    reward model, whose states the fitted critic reads in place of the policy's. Iterating yields
+    PPOSteps until `config.steps`; `run.kl_coef` may be changed between two of them. Raises PPOError
+    for what cannot work.
     """
 
     def __init__(
-        self, policy, reference, tokenizer, prompts, score, config=None, documents=None
+        self, policy, reference, tokenizer, prompts, score, config=None, documents=None, trunk=None
     ):  # fmt: skip
         self.config = config or PPOConfig()
         self.kl_coef, self.step, self.history = self.config.kl_coef, 0, []
         self.policy, self.tokenizer, self.prompts = policy, tokenizer, list(prompts)
         self.reference = copy.deepcopy(policy) if reference is None else reference
-        self.score = score
+        self.score, self.trunk = score, trunk
+        self.critic = FittedCritic(self.config.memory) if self.config.critic == "fit" else None
         self._check()
         self.reference.eval().requires_grad_(False)
         policy.requires_grad_(True)  # a copy of a frozen reference comes frozen
@@ -396,44 +515,74 @@ class PPORun:
 
     @torch.no_grad()
     def rollout(self):
-        """Draw and score a batch of responses with the policy as it is."""
-        config, pad = self.config, self.tokenizer.pad_token_id
-        seed = config.seed * 1_000_003 + self.step
+        """Draw and score a batch of responses with the policy as it is; return a Rollout."""
+        config = self.config
         drawn = sample(
-            self.policy, self.tokenizer, self.batch_prompts(), config.max_new_tokens, seed=seed,
-            batch=config.samples, hidden=True,
+            self.policy, self.tokenizer, self.batch_prompts(), config.max_new_tokens,
+            seed=config.seed * 1_000_003 + self.step, batch=config.samples,
         )  # fmt: skip
-        query = drawn.tokens.shape[1] - drawn.hidden.shape[1]
+        query = int(drawn.response.argmax(1)[0])
         real = drawn.response[:, query:].float()
-        ref_logprobs, kl, entropy = self._compare(drawn, query, real)
-        values = self.value_head(drawn.hidden)[:, :, 0] * real
-        ended = (drawn.tokens[:, query:] == self.tokenizer.eos_token_id).any(1)
-        texts = [whole_sentences(t, bool(e)) for t, e in zip(drawn.texts, ended)]
-        scores = self._score(texts).to(values) - config.unended_penalty * (~ended).to(values)
-        tokens = drawn.tokens.masked_fill(drawn.mask == 0, pad)
-        return Rollout(
-            tokens, drawn.mask, query, real, drawn.logprobs[:, query:], ref_logprobs, kl, entropy,
-            values, scores, ended, texts,
+        texts, ended = responses_cut(drawn, self.tokenizer)
+        scores = self._score(texts).to(real.device) - config.unended_penalty * (~ended).float()
+        # Rows of like length together, so that little padding is processed.
+        order, size = (
+            real.sum(1).argsort(stable=True).tolist(),
+            config.samples // config.minibatches,
+        )
+        parts = [order[i : i + size] for i in range(0, len(order), size)]
+        rollout = Rollout(
+            drawn.tokens, drawn.mask, query, real, drawn.logprobs[:, query:], scores, ended, texts,
+            parts,
         )  # fmt: skip
+        self._read(rollout)
+        return rollout
 
-    def _compare(self, drawn, query, real, rows=64):
-        """Return ref_logprobs, exact KL to the reference, and entropy, each (B, R) [nats]."""
-        found = [torch.zeros_like(real) for _ in range(3)]
-        for start in range(0, len(real), rows):
-            part = slice(start, start + rows)
-            keep = real[part].bool()
-            logits = response_logits(self.reference, drawn.tokens[part], drawn.mask[part], query)
-            theirs = torch.log_softmax(logits[keep].float(), -1)
-            ours = torch.log_softmax(self.policy.lm_head(drawn.hidden[part][keep]).float(), -1)
-            chosen = drawn.tokens[part, query:][keep]
-            odds = ours.exp()
-            for table, values in zip(found, (
-                theirs.gather(1, chosen[:, None])[:, 0],
-                (odds * (ours - theirs)).sum(-1),
-                -(odds * ours).sum(-1),
-            )):  # fmt: skip
-                table[part][keep] = values
-        return found
+    def _read(self, rollout):
+        """Fill in what policy, reference and value head say of each response token.
+
+        In the precision and the minibatches of the update, so that its first ratio is exactly 1.
+        """
+        names = ("logprobs", "ref_logprobs", "kl", "entropy", "values")
+        tables = [torch.zeros_like(rollout.real) for _ in names]
+        for part in rollout.parts:
+            ours, hidden, chosen = self._forward(self.policy, rollout, part)
+            theirs = self._forward(self.reference, rollout, part)[0]
+            odds, keep = ours.exp(), rollout.real[part].bool()
+            values = (
+                ours.gather(1, chosen)[:, 0], theirs.gather(1, chosen)[:, 0],
+                (odds * (ours - theirs)).sum(-1), -(odds * ours).sum(-1),
+                self.value_head(hidden)[:, 0],
+            )  # fmt: skip
+            for table, value in zip(tables, values):
+                _put(table, part, keep, value)
+            if self.critic:
+                self._keep_features(rollout, part, keep, hidden)
+        for name, table in zip(names, tables):
+            setattr(rollout, name, table)
+
+    def _keep_features(self, rollout, part, keep, hidden):
+        """Write down what the critic reads of some rows: states and a constant."""
+        if self.trunk is not None:
+            hidden = self._states(self.trunk, rollout, part).float()
+        if rollout.features is None:
+            rollout.features = rollout.real.new_ones((*rollout.real.shape, hidden.shape[1] + 2))
+        ones = torch.ones_like(hidden[:, :2])
+        _put(rollout.features, part, keep, torch.cat([hidden, ones], 1))
+
+    def _values(self, rollout, penalties):
+        """Return what the critic expects from each token on, (B, R) [score]."""
+        if not self.critic:
+            return rollout.values
+        real = rollout.real
+        so_far = (penalties * real).cumsum(1) - penalties * real
+        # At the optimum the log-ratio so far *is* the value, up to a constant of the prompt.
+        rollout.features[:, :, -1] = so_far
+        togo = (penalties * real).sum(1, keepdim=True) - so_far
+        targets = torch.stack([rollout.scores[:, None].expand_as(real), togo], 2)
+        score, cost = self.critic.predict(rollout.features, targets, real).unbind(2)
+        paid = so_far if self.config.charge == "end" else 0
+        return (score - self.kl_coef * (cost + paid)) * real
 
     def _score(self, texts):
         """Score texts with the caller's function, checked."""
@@ -470,63 +619,63 @@ class PPORun:
         """Make the passes over one batch; return what happened, as a dict of numbers."""
         config, real = self.config, rollout.real
         penalties = kl_estimates(rollout.logprobs, rollout.ref_logprobs)[0]
+        if config.kl_loss:
+            penalties = rollout.kl
         rewards = token_rewards(rollout.scores, penalties, real, self.kl_coef, config.charge)
+        rollout.values = self._values(rollout, penalties)
         advantages, returns = gae(rewards, rollout.values, real, config.lam)
         advantages = whiten(advantages, real, config.whiten)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * cosine(self.step, config.steps, config.warmup)
-        size, infos = config.samples // config.minibatches, []
-        # Rows of like length together, so that little padding is processed.
-        order = real.sum(1).argsort(stable=True).tolist()
-        parts = [order[i : i + size] for i in range(0, len(order), size)]
-        old = [self._old(rollout, part) for part in parts]
-        gap = torch.cat([o - rollout.logprobs[p][real[p].bool()] for o, p in zip(old, parts)])
+        infos = []
         rng = random.Random(f"{config.seed}/{self.step}/minibatches")
         for _ in range(config.epochs):
-            for number in rng.sample(range(len(parts)), len(parts)):
-                batch = rollout, parts[number], old[number], advantages, returns
-                infos.append(self._minibatch(*batch))
+            for part in rng.sample(rollout.parts, len(rollout.parts)):
+                infos.append(self._minibatch(rollout, part, advantages, returns))
         mean = {k: float(torch.stack([i[k] for i in infos]).mean()) for k in infos[0]}
-        keep = real.bool()
+        keep, gap = real.bool(), (rollout.logprobs - rollout.drawn_logprobs).abs()
         return mean | {
             "first_clip_fraction": float(infos[0]["clip_fraction"]),
-            "ratio_gap": float(gap.abs().mean()),
+            "ratio_gap": float((gap * real).sum() / real.sum()),
             "explained_variance": explained_variance(rollout.values[keep], returns[keep]),
             "lr": self.optimizer.param_groups[0]["lr"],
         }
 
-    def _forward(self, rollout, part):
-        """Return (logits (N, V), hidden (N, width)) at the N real response tokens of some rows."""
-        keep = rollout.real[part].bool()
-        width = int(rollout.real[part].sum(1).max())
-        upto = rollout.query + width
-        hidden = response_logits(
-            self.policy, rollout.tokens[part, :upto], rollout.mask[part, :upto], rollout.query,
-            head=False,
-        )[keep[:, :width]]  # fmt: skip
-        return self.policy.lm_head(hidden), hidden, rollout.tokens[part, rollout.query :][keep]
-
-    @torch.no_grad()
-    def _old(self, rollout, part):
-        """Return the log-probabilities before the update (N,), in the precision of the update, so
-        that the first ratio is exactly 1.
+    def _forward(self, model, rollout, part):
+        """Return (log-probabilities (N, V), states (N, width), tokens (N, 1)) of the N real
+        response tokens of some rows.
         """
-        with autocast(self.policy.device, self.config.bfloat16):
-            logits, _, chosen = self._forward(rollout, part)
-        return torch.log_softmax(logits.float(), -1).gather(1, chosen[:, None])[:, 0]
+        keep = rollout.real[part].bool()
+        states = self._states(model, rollout, part)
+        with autocast(model.device, self.config.bfloat16):
+            logits = model.lm_head(states)
+        chosen = rollout.tokens[part, rollout.query :][keep]
+        return torch.log_softmax(logits.float(), -1), states.float(), chosen[:, None]
 
-    def _minibatch(self, rollout, part, old, advantages, returns):
+    def _states(self, model, rollout, part):
+        """Return what a head reads at the N real response tokens of some rows, (N, width)."""
+        keep = rollout.real[part].bool()
+        end = rollout.query + int(keep.sum(1).max())
+        with autocast(model.device, self.config.bfloat16):
+            states = response_states(
+                model, rollout.tokens[part, :end], rollout.mask[part, :end], rollout.query
+            )
+        return states[keep[:, : end - rollout.query]]
+
+    def _minibatch(self, rollout, part, advantages, returns):
         """Take one gradient step on some rows of a batch; return its info, detached."""
         config, keep = self.config, rollout.real[part].bool()
-        with autocast(self.policy.device, config.bfloat16):
-            logits, hidden, chosen = self._forward(rollout, part)
-        logprobs = torch.log_softmax(logits.float(), -1).gather(1, chosen[:, None])[:, 0]
-        values = self.value_head(hidden.float())[:, 0]
+        table, hidden, chosen = self._forward(self.policy, rollout, part)
+        logprobs, old = table.gather(1, chosen)[:, 0], rollout.logprobs[part][keep]
+        values = self.value_head(hidden)[:, 0]
         loss, info = policy_loss(logprobs, old, advantages[part][keep], config.cliprange)
         wrong = value_loss(
             values, rollout.values[part][keep], returns[part][keep], config.value_clip
         )
-        total = loss + config.value_coef * wrong
+        total = loss if self.critic else loss + config.value_coef * wrong
+        if config.kl_loss:
+            theirs = self._reference_table(rollout, part)
+            total = total + self.kl_coef * (table.exp() * (table - theirs)).sum(-1).mean()
         ptx = self._ptx(part) if self.rows else torch.zeros(())
         total = total + config.ptx_coef * ptx
         if not torch.isfinite(total):
@@ -540,6 +689,11 @@ class PPORun:
         self.optimizer.step()
         losses = {"policy_loss": loss, "value_loss": wrong, "ptx_loss": ptx, "grad_norm": norm}
         return info | {k: v.detach().float().cpu() for k, v in losses.items()}
+
+    @torch.no_grad()
+    def _reference_table(self, rollout, part):
+        """Return the reference's log-probabilities (N, V) at the real tokens of some rows."""
+        return self._forward(self.reference, rollout, part)[0]
 
     def _ptx(self, part):
         """Return the next-token loss of some documents of the corpus [nats a token]."""

@@ -27,8 +27,7 @@ class Samples:
     texts: list of B str, prompt and response together; prompts: list of B str; tokens (B, T):
     left-padded, start token first; mask (B, T): 1 on real tokens; response (B, T): 1 on response
     tokens, the end-of-text token included; logprobs (B, T): log-probability of each response token
-    under the model at temperature 1 [nats], 0 elsewhere; hidden (B, R, width): where it was asked
-    for, what the head read before each response token.
+    under the model at temperature 1 [nats], 0 elsewhere.
     """
 
     texts: list
@@ -37,7 +36,6 @@ class Samples:
     mask: torch.Tensor
     response: torch.Tensor
     logprobs: torch.Tensor
-    hidden: torch.Tensor | None = None
 
 
 def position_ids(mask):
@@ -99,9 +97,8 @@ def check_request(tokenizer, prompts, temperature, top_p, longest):
 
 @torch.no_grad()
 def sample(
-    model, tokenizer, prompts, max_new_tokens=160, temperature=1.0, top_p=1.0, seed=0, batch=64,
-    hidden=False,
-):  # fmt: skip
+    model, tokenizer, prompts, max_new_tokens=160, temperature=1.0, top_p=1.0, seed=0, batch=64
+):
     """Sample one continuation of each prompt, e.g. `sample(model, tokenizer, ["The hero"] * 12)`.
 
     prompts: list of str, or a number of documents to start from nothing. The same seed gives the
@@ -120,15 +117,10 @@ def sample(
         tokens, mask = encode(tokenizer, prompts[start : start + batch], device)
         steps = min(max_new_tokens, context - int(mask.sum(1).max()))
         parts.append(_grow(model, tokenizer, tokens, mask, steps, temperature, top_p, generator))
-    if hidden and len(parts) > 1:
-        raise SamplingError(
-            f"{len(prompts)} prompts in batches of {batch}; expected one with hidden"
-        )
     tokens, mask, response, logprobs = _join(parts, tokenizer.pad_token_id)
     clean = [row[keep.bool()] for row, keep in zip(tokens, mask)]
     texts = [tokenizer.decode(row, skip_special_tokens=True) for row in clean]
-    states = parts[0][4] if hidden else None
-    return Samples(texts, list(prompts), tokens, mask, response, logprobs, states)
+    return Samples(texts, list(prompts), tokens, mask, response, logprobs)
 
 
 def respond(model, tokenizer, prompts, max_new_tokens=RESPONSE_TOKENS, seed=0, batch=64):
@@ -187,12 +179,12 @@ def _draw(odds, generator):
 
 def _grow(model, tokenizer, tokens, mask, steps, temperature, top_p, generator):
     """Append up to `steps` sampled tokens to a left-padded batch; return tokens, mask, response,
-    logprobs, hidden.
+    logprobs.
     """
     query, layers = tokens.shape[1], model.config.num_hidden_layers
     cache = Cache(layers=[_RoomyLayer(query + steps) for _ in range(layers)])
     running = torch.ones(len(tokens), dtype=torch.bool, device=tokens.device)
-    feed, positions, found, states = tokens, position_ids(mask), [], []
+    feed, positions, found = tokens, position_ids(mask), []
     for _ in range(steps):
         out = model.base_model(
             input_ids=feed, attention_mask=mask, position_ids=positions,
@@ -205,7 +197,6 @@ def _grow(model, tokenizer, tokens, mask, steps, temperature, top_p, generator):
         drawn = _draw(odds, generator)
         drawn = torch.where(running[:, None], drawn, tokenizer.pad_token_id)
         found.append(torch.where(running[:, None], logprobs.gather(1, drawn), 0.0))
-        states.append(state)
         tokens = torch.cat([tokens, drawn], 1)
         mask = torch.cat([mask, running[:, None].long()], 1)
         running = running & (drawn[:, 0] != tokenizer.eos_token_id)
@@ -216,20 +207,19 @@ def _grow(model, tokenizer, tokens, mask, steps, temperature, top_p, generator):
     response[:, :query] = 0
     logprobs = torch.zeros_like(tokens, dtype=torch.float)
     logprobs[:, query:] = torch.cat(found, 1)
-    return tokens, mask, response, logprobs, torch.stack(states, 1)
+    return tokens, mask, response, logprobs
 
 
-def response_logits(model, tokens, mask, query, head=True):
-    """Return the logits (B, R, V) that each response token was drawn from, responses starting at
-    column `query`; without the head, what it would read (B, R, width).
+def response_states(model, tokens, mask, query):
+    """Return what the head reads to draw each response token, (B, R, width), responses starting
+    at column `query`.
 
-    The logits at t - 1 speak of token t, and the last token's own are not needed.
+    The state at t - 1 speaks of token t, and the last token's own is not needed.
     """
-    states = model.base_model(
+    return model.base_model(
         input_ids=tokens[:, :-1], attention_mask=mask[:, :-1],
         position_ids=position_ids(mask)[:, :-1], use_cache=False,
     ).last_hidden_state[:, query - 1 :]  # fmt: skip
-    return model.lm_head(states) if head else states
 
 
 def _join(parts, pad):

@@ -13,10 +13,16 @@ advantages, 4 epochs of one update, the step's statistics. Loading and the first
 On TRL's side it is the time between two `on_step_end` callbacks; no evaluation, no saving, no
 report, no sample completions, no gradient checkpointing (its default would only slow it down).
 
-Where the two differ by design: TRL's value model is a second network (a copy of the reward model,
-as its examples do), ours a head on the policy's trunk; TRL runs every epoch over all 48 columns,
-ours over what was written; ours also computes the exact KL over the vocabulary, clips the gradient
-and keeps a copy of weights and optimiser to go back to, which TRL does not.
+Where the two differ by design: TRL trains a second network as its value model (a copy of the reward
+model, as its examples do), ours takes its values from the policy's own trunk, in the way that
+PPOConfig names by default (the record says which); TRL runs every epoch over all 48 columns, ours
+over what was written; ours also computes the exact KL over the vocabulary, clips the gradient and
+keeps a copy of weights and optimiser to go back to, which TRL does not. The reward model reads the
+texts cut back to the last whole line and tokenized again on our side, as the course scores
+everything; TRL hands over its tokens as they are.
+
+bfloat16 is autocast of the updates; on our side, where the hardware has it, also of the reference
+and of the pass before the updates. Sampling and the reward model stay in float32 on both sides.
 
 Stopping: TRL gets stop_token="eos", so that a response ends on both sides where the model ends it
 and sampling stops once all have ended. Without it TRL would write 48 tokens for everybody.
@@ -26,12 +32,15 @@ import argparse
 import json
 import os
 import resource
+import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,7 +81,9 @@ def side_ours(task):
     for step in run:
         stamps.append(time.perf_counter())
         tokens.append(round(step.length * config.samples))
-    return stamps, tokens, notes | {"score": [s.score for s in run.history]}
+    return stamps, tokens, notes | {
+        "score": [s.score for s in run.history], "config": asdict(config),
+    }  # fmt: skip
 
 
 def side_trl(task):
@@ -81,6 +92,10 @@ def side_trl(task):
     from transformers import PrinterCallback, TrainerCallback
     from trl.experimental.ppo import PPOTrainer, ppo_trainer
 
+    if task["precision"] == "bfloat16":
+        # PPOConfig(bf16=True) alone does nothing: PPOTrainer makes an Accelerator that never hears
+        # of it. This is what `accelerate launch --mixed_precision bf16` sets.
+        os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16"
     torch.set_num_threads(task["threads"])
     stamps, tokens, widths, scores = [], [], [], []
 
@@ -165,7 +180,7 @@ def take_side(path):
     stamps, tokens, notes = side(task)
     packages = (*SHARED, "trl", "accelerate", "datasets") if task["side"] == "trl" else SHARED
     found = {
-        "seconds": [b - a for a, b in zip(stamps, stamps[1:])], "tokens": tokens,
+        "seconds": [b - a for a, b in pairwise(stamps)], "tokens": tokens,
         "peak MB": memory(), "versions": {p: version(p) for p in packages},
     }  # fmt: skip
     Path(task["result"]).write_text(json.dumps(found | notes))
@@ -298,7 +313,7 @@ def report(found, args):
             "threads": args.threads, "settings": SETTINGS, "versions": versions,
             "attention of TRL": args.trl_attention or "its default",
         }  # fmt: skip
-        command = "python tests/bench/trl_speed.py --record"
+        command = shlex.join(["python", "tests/bench/trl_speed.py", *sys.argv[1:]])
         print("wrote", runs.write_run("trl_speed", results, command, list(range(args.rounds))))
 
 
@@ -311,7 +326,7 @@ def main():
     parser.add_argument("--steps", type=int, default=8, help="measured steps of an arm in a round")
     parser.add_argument("--warmup", type=int, default=2, help="steps before those")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--trl-attention", help='"eager" or "sdpa"; TRL\'s default otherwise')
+    parser.add_argument("--trl-attention", choices=("eager", "sdpa"), help="default: TRL's own")
     parser.add_argument("--record", action="store_true", help="write data/runs/trl_speed.json")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

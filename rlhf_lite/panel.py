@@ -1,0 +1,171 @@
+"""Steer a run of PPO by hand while it trains: the live KL panel.
+
+One step at a time, in an asyncio task that lets the notebook breathe between steps, so a moved
+slider is obeyed at the next step and every button answers. What is drawn comes from plain functions
+that the tests call. Omits threads: the policy is never touched by two hands at once. Used by
+notebook 04.
+"""
+
+import asyncio
+import html
+from itertools import pairwise
+
+import ipywidgets
+import matplotlib.pyplot as plt
+import numpy as np
+
+from rlhf_lite.plots import INK, KL, POLICY, REFERENCE, REWARD, WARNING
+from rlhf_lite.ppo import PPOError
+from rlhf_lite.widgets import document_html, figure_png
+
+LOWEST, HIGHEST = 0.02, 5.0
+
+
+def voice_shares(world, texts):
+    """Return the mean posterior of voices over texts, (V,) [probability]."""
+    return np.mean([world.parse(text).voices for text in texts], axis=0)
+
+
+def plot_panel(world, history, shares, start, ceilings, *, axes=None):
+    """Draw four panels of a run: score, KL, objective with J*, voices now beside the start.
+
+    history: list of PPOStep; shares, start (V,): voices of this step's batch and of the first;
+    ceilings: J* at each step's kl_coef, None where it is not known.
+    """
+    if axes is None:
+        axes = plt.subplots(1, 4, figsize=(11.4, 2.7), width_ratios=(1, 1, 1, 1.5))[1]
+    steps = [s.step for s in history]
+    for ax, (name, colour, label) in zip(
+        axes,
+        (("score", REWARD, "score [sd]"), ("kl", KL, "KL [nats]"), ("objective", POLICY, "J [sd]")),
+    ):
+        ax.plot(steps, [getattr(s, name) for s in history], color=colour, marker="o", ms=2.5)
+        ax.set(title=label, xlabel="step", xlim=(0.5, max(10, steps[-1]) + 0.5))
+        for at in _moves(history):
+            ax.axvline(at, color=WARNING, lw=0.8, ls=":")
+    known = [(s, c) for s, c in zip(steps, ceilings) if c is not None]
+    if known:
+        axes[2].plot(*zip(*known), color=REFERENCE, ls="--", drawstyle="steps-mid", label="J*")
+        axes[2].legend(loc="lower right")
+    at, colours = np.arange(len(world.voices)), [world.colours[v] for v in world.voices]
+    axes[3].barh(at, start, 0.8, facecolor="none", edgecolor=INK, lw=1, label="base")
+    axes[3].barh(at, shares, 0.55, color=colours, label="now")
+    axes[3].set_yticks(at, world.voices)
+    axes[3].set(title=f"voices at step {steps[-1]}", xlim=(0, 1))
+    axes[3].invert_yaxis()
+    axes[3].grid(axis="y", visible=False)
+    axes[3].legend(loc="lower right")
+    return axes
+
+
+def _moves(history):
+    """List the steps at which kl_coef changed."""
+    return [b.step - 0.5 for a, b in pairwise(history) if a.kl_coef != b.kl_coef]
+
+
+class KLPanel:
+    """Be the live panel: Start, Pause, Stop, Reset, a slider for kl_coef, curves, voices, samples.
+
+    new_run: a function without arguments that returns a fresh PPORun; ceiling: a function from
+    kl_coef to J* or None. `panel.run` is the run, `panel.run.policy` the policy it leaves behind.
+    Show `panel.view`. Keyboard: Tab moves on, Space or Enter presses a button, arrows move the
+    slider.
+    """
+
+    def __init__(self, world, new_run, ceiling=lambda kl_coef: None, samples=3):
+        self.world, self.new_run, self.ceiling, self.samples = world, new_run, ceiling, samples
+        wide = {"description_width": "initial"}
+        self.slider = ipywidgets.FloatLogSlider(
+            value=0.5, base=10, min=np.log10(LOWEST), max=np.log10(HIGHEST), step=0.05,
+            description="KL coefficient \u03b2", readout_format=".2f", style=wide,
+            layout={"width": "420px"},
+        )  # fmt: skip
+        self.buttons = {
+            name: ipywidgets.Button(description=name, layout={"width": "90px"})
+            for name in ("Start", "Pause", "Stop", "Reset")
+        }
+        self.buttons["Start"].button_style = "primary"
+        self.status, self.cards = ipywidgets.HTML(), ipywidgets.HTML()
+        self.picture = ipywidgets.Image(format="png", layout={"max_width": "1140px"})
+        for name, action in (
+            ("Start", self.start), ("Pause", self.pause), ("Stop", self.stop), ("Reset", self.reset)
+        ):  # fmt: skip
+            self.buttons[name].on_click(lambda _, action=action: action())
+        self.view = ipywidgets.VBox([
+            ipywidgets.HBox([self.slider, *self.buttons.values()]),
+            self.status, self.picture, self.cards,
+        ])  # fmt: skip
+        self.task = None
+        self.reset()
+
+    def start(self):
+        """Train on, from wherever the run is."""
+        if self.state == "stopped":
+            return self.say("Stopped. Reset begins a new run.")
+        if self.state != "running":
+            self.state = "running"
+            self.task = asyncio.get_event_loop().create_task(self.train())
+
+    def pause(self):
+        """Hold after the step in progress; Start goes on."""
+        if self.state == "running":
+            self.state = "paused"
+            self.say(f"Paused after step {self.run.step}. Start goes on.")
+
+    def stop(self):
+        """End the run; its policy stays in `panel.run.policy`."""
+        self.state = "stopped"
+        self.say(f"Stopped after step {self.run.step}. The policy is panel.run.policy.")
+
+    def reset(self):
+        """Throw the run away and begin with the base model again."""
+        self.state = "ready"
+        self.run = self.new_run()
+        self.first, self.ceilings = None, []
+        self.picture.layout.visibility, self.cards.value = "hidden", ""
+        self.say("Ready. Start trains; move the slider whenever you like.")
+
+    async def train(self):
+        """Step until the run ends or a button says otherwise, breathing between steps."""
+        run = self.run
+        while self.state == "running" and run is self.run and run.step < run.config.steps:
+            self.step()
+            # Widget messages are handled while we sleep: twice, so that what they ask for is drawn.
+            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)
+        if run is self.run and run.step == run.config.steps:
+            self.stop()
+
+    def step(self):
+        """Take one step at the slider's coefficient and draw it."""
+        self.run.kl_coef = float(self.slider.value)
+        try:
+            done = self.run.advance()
+        except PPOError as error:
+            self.state = "stopped"
+            return self.say(f"<b style='color:{WARNING}'>{html.escape(str(error))}</b>")
+        self.draw(done)
+
+    def draw(self, done):
+        """Show a PPOStep: curves, voices, samples."""
+        shares = voice_shares(self.world, done.texts)
+        self.first = shares if self.first is None else self.first
+        self.ceilings.append(self.ceiling(done.kl_coef))
+        figure = plt.figure(figsize=(11.4, 2.7))
+        axes = figure.subplots(1, 4, width_ratios=(1, 1, 1, 1.5))
+        plot_panel(self.world, self.run.history, shares, self.first, self.ceilings, axes=axes)
+        self.picture.value = figure_png(figure)
+        self.picture.layout.visibility = "visible"
+        self.cards.value = "".join(
+            document_html(self.world, text) for text in done.texts[: self.samples]
+        )
+        best = self.world.voices[int(shares.argmax())]
+        self.say(
+            f"Step {done.step} of {done.of} at \u03b2 = {done.kl_coef:.2f}: score "
+            f"{done.score:+.2f}, KL {done.kl:.2f} nats, J {done.objective:+.2f}. "
+            f"Loudest voice: <b>{best}</b> ({shares.max():.0%})."
+        )
+
+    def say(self, text):
+        """Put a sentence under the buttons."""
+        self.status.value = text
