@@ -258,7 +258,8 @@ def adapted(kl_coef, kl, target, samples, horizon):
     beta (1 + e n / horizon), e = clip(KL / target - 1, -0.2, 0.2) (Ziegler et al. 2019, sec. 2.2).
     """
     error = min(max(kl / target - 1, -0.2), 0.2)
-    return kl_coef * (1 + error * samples / horizon)
+    # A batch beyond the horizon would make the factor negative; ten times less is the most.
+    return kl_coef * max(1 + error * samples / horizon, 0.1)
 
 
 def _put(table, part, keep, values):
@@ -335,7 +336,11 @@ def draw(policy, reference, tokenizer, prompts, score, count=12, seed=0, batch=5
 def responses_cut(drawn, tokenizer):
     """Return (texts cut back to their last whole sentence, whether each ended by itself (B,))."""
     ended = ((drawn.tokens == tokenizer.eos_token_id) & drawn.response.bool()).any(1)
-    return [whole_sentences(t, bool(e)) for t, e in zip(drawn.texts, ended)], ended
+    texts = [
+        prompt + whole_sentences(text[len(prompt) :], bool(end))
+        for text, prompt, end in zip(drawn.texts, drawn.prompts, ended)
+    ]
+    return texts, ended
 
 
 # ---- the run ----
@@ -421,7 +426,9 @@ class PPORun:
         self.score, self.trunk = score, trunk
         self.critic = FittedCritic(self.config.memory) if self.config.critic == "fit" else None
         self._check()
-        self.reference.eval().requires_grad_(False)
+        for frozen in (self.reference, trunk):
+            if frozen is not None:
+                frozen.eval().requires_grad_(False)
         policy.requires_grad_(True)  # a copy of a frozen reference comes frozen
         width = policy.config.n_embd
         self.value_head = torch.nn.Linear(width, 1, device=policy.device)
@@ -486,6 +493,7 @@ class PPORun:
         self._good = self._snapshot()
         try:
             info = self.update(rollout)
+            self._check_weights()
         except BaseException:
             self._restore(self._good)
             raise
@@ -613,6 +621,14 @@ class PPORun:
             f"place"
         )
 
+    def _check_weights(self):
+        """Raise PPOError where an update has left a weight that is no number, or beyond all use."""
+        if not all((p.abs() < 1e6).all() for p in self._parameters()):
+            raise PPOError(
+                f"the update of step {self.step} left weights beyond all use: the learning "
+                f"rate {self.config.lr:g} is too high; the policy before it is back in place"
+            )
+
     # -- the update --
 
     def update(self, rollout):
@@ -698,7 +714,8 @@ class PPORun:
     def _ptx(self, part):
         """Return the next-token loss of some documents of the corpus [nats a token]."""
         pick = random.Random(f"{self.config.seed}/{self.step}/{part[0]}/documents")
-        rows = [self.rows[i] for i in pick.sample(range(len(self.rows)), self.config.ptx_batch)]
+        count = min(self.config.ptx_batch, len(self.rows))
+        rows = [self.rows[i] for i in pick.sample(range(len(self.rows)), count)]
         tokens = pad_rows(rows, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id)
         with autocast(self.policy.device, self.config.bfloat16):
             nats, count = next_token_loss(
@@ -718,7 +735,8 @@ class PPORun:
     def _snapshot(self):
         """Copy the weights and the state of the optimiser."""
         weights = {n: p.detach().clone() for n, p in self._named().items()}
-        return weights, copy.deepcopy(self.optimizer.state_dict())
+        sums = copy.deepcopy(self.critic.sums) if self.critic else None
+        return weights, copy.deepcopy(self.optimizer.state_dict()), sums
 
     @torch.no_grad()
     def _restore(self, snapshot):
@@ -726,6 +744,8 @@ class PPORun:
         for name, param in self._named().items():
             param.copy_(snapshot[0][name])
         self.optimizer.load_state_dict(snapshot[1])
+        if self.critic:
+            self.critic.sums = snapshot[2]
 
     def _record(self, rollout, info, seconds):
         """Make the PPOStep of a batch and its update."""
@@ -755,6 +775,8 @@ class PPORun:
         """Save weights, optimiser and history, so that `load` in a fresh run goes on from here."""
         meta = {"step": self.step, "kl_coef": self.kl_coef, "config": asdict(self.config)}
         meta["history"] = [asdict(s) for s in self.history]
+        if self.critic and self.critic.sums:
+            meta["critic"] = [t.tolist() for t in self.critic.sums]
         save_checkpoint(folder, self._named(), self.optimizer, meta)
 
     def load(self, folder):
@@ -764,6 +786,9 @@ class PPORun:
         """
         meta = load_checkpoint(folder, self._named(), self.optimizer)
         self.step, self.kl_coef = meta["step"], meta["kl_coef"]
+        if self.critic and "critic" in meta:
+            device = self.policy.device
+            self.critic.sums = [torch.tensor(t, device=device) for t in meta["critic"]]
         self.history = [
             PPOStep(**s | {"texts": tuple(s["texts"]), "scores": tuple(s["scores"])})
             for s in meta["history"]
