@@ -62,6 +62,44 @@ class Optimum:
     features_se: np.ndarray | None = None
 
 
+@dataclass(frozen=True)
+class Pool:
+    """Hold scored base samples, N to each of P prompts, from which pi* follows at any kl_coef.
+
+    prompts: P str; scores (P, N); logprobs (P, N): log pi0 of all sampled tokens [nats]; voices (P,
+    N, V + 1): ones and zeros, the likeliest voice of each, the last for no single one.
+    """
+
+    prompts: list
+    scores: np.ndarray
+    logprobs: np.ndarray
+    voices: np.ndarray
+
+    @classmethod
+    def read(cls, path):
+        """Read a pool as `data/measure_ppo.py --pool` writes it."""
+        try:
+            with np.load(path) as file:
+                names, scores = file["prompts"].tolist(), file["scores"].astype(float)
+                logprobs, voices = file["logprobs"].astype(float), file["voices"]
+        except (OSError, KeyError, ValueError) as error:
+            raise OptimumError(
+                f"the pool {path} cannot be read ({error}); expected what "
+                f"`python data/measure_ppo.py --pool` writes"
+            ) from None
+        return cls(names, scores, logprobs, np.eye(voices.max() + 1)[voices])
+
+    def at(self, kl_coef, least=30):
+        """Return the Optimum at kl_coef, its features the shares of voices."""
+        return optimum(self.scores, kl_coef, self.voices, least)
+
+    def tilted(self, kl_coef):
+        """Return log pi* of all samples, (P, N) [nats], and their weights under pi*, (P, N)."""
+        log_z = logsumexp(self.scores / kl_coef, axis=1, keepdims=True)
+        best = self.logprobs + self.scores / kl_coef - log_z + math.log(self.scores.shape[1])
+        return best, weights(self.scores, kl_coef)
+
+
 # ---- the optimum, from base samples ----
 
 
