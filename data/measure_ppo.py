@@ -116,7 +116,7 @@ def bench():
 
 def arms():
     """List every arm as {name: arguments of `run_arm`}."""
-    found = {}
+    found = {"base-0": {"dials": {"kl_coef": MIDDLE, "seed": 0}, "train": False}}
     for seed in SEEDS:
         for coef in COEFS:
             found[f"sweep-{coef}-{seed}"] = {"dials": {"kl_coef": coef, "seed": seed}}
@@ -176,8 +176,10 @@ class Faulty(ppo.PPORun):
         return super().update(rollout)
 
 
-def new_run(dials, score="model", fault=None):
-    """Return the run of an arm, its policy untrained."""
+def new_run(dials, score="model", fault=None, train=True):
+    """Return the run of an arm, its policy untrained; one that is not to train has no steps
+    left.
+    """
     own, dials = bench(), DIALS | dials
     if fault == "flipped sign":
         dials["kl_coef"] *= -1
@@ -194,7 +196,7 @@ def new_run(dials, score="model", fault=None):
         copy.deepcopy(own.base), own.base, own.tokenizer, own.prompts, scores[kind](),
         ppo.PPOConfig(**dials),
     )  # fmt: skip
-    run.fault = fault
+    run.fault, run.step = fault, 0 if train else run.config.steps
     return run
 
 
@@ -216,7 +218,9 @@ def run_arm(name, arm):
         "history": [tidy(s.numbers()) for s in run.history],
     }
     if not name.startswith("fault"):
-        found |= measure(run, run.policy, count, diverse=name.startswith(("sweep", "constant")))
+        found |= measure(
+            run, run.policy, count, diverse=name.startswith(("sweep", "constant", "base"))
+        )
     if name.startswith("person"):
         found["best shares"] = gold_shares(run)
     found["examples"] = [list(s.texts[:3]) for s in run.history[:: max(1, len(run.history) - 1)]]
