@@ -463,6 +463,62 @@ def plot_frontier(curves, *, ax=None, looks=None):
     return ax
 
 
+DIVERSITY = {
+    "H(voice)": "which voice [nats]",
+    "H(text | voice)": "what it says [nats]",
+    "EAD": "distinct n-grams (EAD)",
+    "self-BLEU": "unlike each other (1 - BLEU)",
+    "Vendi": "number of texts (Vendi)",
+}
+
+
+def diversity_of(arm):
+    """Return {name: value} of the diversity among answers to one prompt, the more the larger."""
+    found = {k: arm["entropies"][k][0] for k in ("H(voice)", "H(text | voice)")}
+    return found | {
+        "EAD": arm["EAD"][0], "self-BLEU": 1 - arm["self-BLEU"][0], "Vendi": arm["Vendi"][0]
+    }  # fmt: skip
+
+
+def plot_run(world, base, trained, best, curves, *, axes=None):
+    """Draw policies trained at one kl_coef: voices, place on the frontier, diversity left.
+
+    base: the measured base model; trained: list of measured policies, one a seed; best: pi* at the
+    same coefficient, None where it is not known; curves: as in `plot_frontier`.
+    """
+    if axes is None:
+        axes = plt.subplots(1, 3, figsize=(11.4, 3.1), width_ratios=(1.2, 1.1, 1.1))[1]
+    at, colours = np.arange(len(world.voices)), [world.colours[v] for v in world.voices]
+    shares = np.array([arm["shares"][: len(at)] for arm in trained])
+    axes[0].barh(at, shares.mean(0), 0.62, color=colours)
+    for row in shares:
+        axes[0].plot(row, at, "|", color=INK, ms=8)
+    marks = [("base", base, "o", REFERENCE)] + ([("\u03c0*", best, "D", INK)] if best else [])
+    for label, found, marker, colour in marks:
+        axes[0].plot(
+            found["shares"][: len(at)], at, marker, ms=6, mfc="white", mec=colour, label=label
+        )
+    axes[0].set_yticks(at, world.voices)
+    axes[0].set(xlim=(-0.02, 1.02), xlabel="share of voices")
+    axes[0].invert_yaxis()
+    axes[0].grid(axis="y", visible=False)
+    axes[0].legend(loc="lower right")
+    plot_frontier(curves, ax=axes[1])
+    here = [[arm[k] for arm in trained] for k in ("kl", "score")]
+    axes[1].plot(*here, "o", ms=9, mfc="none", mec=WARNING, mew=2, zorder=5)
+    left, full = [diversity_of(arm) for arm in trained], diversity_of(base)
+    for row, name in enumerate(DIVERSITY):
+        kept = [d[name] / full[name] for d in left]
+        axes[2].barh(row, np.mean(kept), 0.62, color=POLICY)
+        axes[2].plot(kept, [row] * len(kept), "|", color=INK, ms=8)
+    axes[2].set_yticks(range(len(DIVERSITY)), DIVERSITY.values())
+    axes[2].axvline(1, color=REFERENCE, ls="--", lw=1.2)
+    axes[2].set(xlim=(0, 1.3), xlabel="share of the base model's")
+    axes[2].invert_yaxis()
+    axes[2].grid(axis="y", visible=False)
+    return axes
+
+
 def plot_rewards(tokens, penalties, score, kl_coef, *, ax=None):
     """Draw the reward of each token of one response: minus its KL charge, and the score at the end.
 

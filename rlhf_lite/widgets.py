@@ -12,7 +12,7 @@ import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
 
-from rlhf_lite.plots import plot_shares, plot_trace
+from rlhf_lite.plots import plot_run, plot_shares, plot_trace
 from rlhf_lite.rewards import trace
 from rlhf_lite.sampling import SamplingError, sample
 
@@ -193,3 +193,64 @@ def explore_score(model, tokenizer, text, tries=()):
         pick.on_click(lambda _, new=new: put(new))
     draw()
     return ipywidgets.VBox([box, ipywidgets.HBox([button, reset, *picks]), status, picture])
+
+
+def run_of(results, coef, prompt=0):
+    """Return (sentence, policies, pi* or None, texts) of recorded runs at one kl_coef.
+
+    results: of data/runs/ppo.json; prompt: which of its fixed prompts the texts answer.
+    """
+    seeds = [a for name, a in results["arms"].items() if name.startswith(f"sweep-{coef}-")]
+    if not seeds:
+        raise ValueError(f"no run at kl_coef {coef}; expected one of {results['coefs']}")
+    best = results["best"].get(str(coef))
+    score, kl = (np.mean([arm[k] for arm in seeds]) for k in ("score", "kl"))
+    said = f"\u03b2 = {coef}: score {score:+.2f} sd, KL {kl:.2f} nats, J {score - coef * kl:+.2f}"
+    if best:
+        said += f" where {best['objective']:+.2f} can be had"
+    texts = [arm["fixed prompts"][2 * prompt + k] for arm in seeds for k in (0, 1)]
+    return said + f" (mean of {len(seeds)} seeds)", seeds, best, texts
+
+
+def explore_runs(world, results, curves, start=0.54):
+    """Show a slider for the KL coefficient over recorded runs: voices, frontier, diversity, texts.
+
+    results: of data/runs/ppo.json; curves: as in `plots.plot_frontier`. Every picture is drawn
+    once, when the widget is made, so that a move costs nothing. Works by keyboard: arrows move
+    the slider.
+    """
+    coefs = [*results["coefs"], 0]
+    base = results["arms"]["base-0"]
+    views = {}
+    for coef in coefs:
+        _, seeds, best, _ = run_of(results, coef)
+        figure = plt.figure(figsize=(11.4, 3.1), layout="constrained")
+        axes = figure.subplots(1, 3, width_ratios=(1.2, 1.1, 1.1))
+        plot_run(world, base, seeds, best, curves, axes=axes)
+        views[coef] = figure_png(figure)
+    slider = ipywidgets.SelectionSlider(
+        options=coefs, value=start, description="KL coefficient \u03b2",
+        layout={"width": "520px"}, style={"description_width": "initial"},
+    )  # fmt: skip
+    names = results["fixed prompts"]
+    pick = ipywidgets.Dropdown(
+        options=[(name, number) for number, name in enumerate(names)], description="Prompt",
+        layout={"width": "300px"},
+    )  # fmt: skip
+    reset = ipywidgets.Button(description="Reset")
+    status, cards = ipywidgets.HTML(), ipywidgets.HTML()
+    picture = ipywidgets.Image(format="png", layout={"max_width": "1140px"})
+
+    def draw(_=None):
+        said, _, _, texts = run_of(results, slider.value, pick.value)
+        status.value, picture.value = html.escape(said), views[slider.value]
+        cards.value = documents_html(world, texts, [names[pick.value]] * len(texts))
+
+    def start_over(_):
+        slider.value, pick.value = start, 0
+
+    slider.observe(draw, "value")
+    pick.observe(draw, "value")
+    reset.on_click(start_over)
+    draw()
+    return ipywidgets.VBox([ipywidgets.HBox([slider, pick, reset]), status, picture, cards])
