@@ -576,3 +576,47 @@ def test_a_score_of_the_voice_alone_leaves_each_voice_as_it_is(bed, kl_coef):
     )
     assert (np.abs(control.by_group - base.by_group)[:, 1] > 1e-3).all()
     assert control.by_group[:, [0, 2, 3]] == pytest.approx(base.by_group[:, [0, 2, 3]], abs=1e-10)
+
+
+# ---- a pool of base samples on disk ----
+
+
+def write_pool(path, **changes):
+    rng = np.random.default_rng(0)
+    parts = {
+        "prompts": np.array(["a", "b"]), "scores": rng.normal(size=(2, 400)).astype(np.float32),
+        "logprobs": rng.normal(-30, 1, (2, 400)).astype(np.float16),
+        "voices": rng.integers(3, size=(2, 400)).astype(np.uint8),
+    }  # fmt: skip
+    kept = {k: v for k, v in (parts | changes).items() if v is not None}
+    np.savez_compressed(path, **kept)
+    return parts
+
+
+def test_a_pool_gives_the_optimum_of_its_scores(tmp_path):
+    parts = write_pool(tmp_path / "pool.npz")
+    pool = optimum.Pool.read(tmp_path / "pool.npz")
+    assert pool.prompts == ["a", "b"] and pool.voices.shape == (2, 400, 3)
+    assert (pool.voices.argmax(-1) == parts["voices"]).all() and (pool.voices.sum(-1) == 1).all()
+    best = pool.at(1.0)
+    again = optimum.optimum(parts["scores"], 1.0, pool.voices)
+    assert best.objective == again.objective and np.allclose(best.features.sum(1), 1)
+
+
+def test_the_tilted_pool_is_a_change_of_measure(tmp_path):
+    """log pi* - log pi0 = score / kl_coef - log Z, and its mean under the weights is the KL."""
+    write_pool(tmp_path / "pool.npz")
+    pool = optimum.Pool.read(tmp_path / "pool.npz")
+    logprobs, weights = pool.tilted(0.8)
+    gap = logprobs - pool.logprobs
+    assert np.allclose(weights, np.exp(gap) / 400)
+    assert (weights * gap).sum(1).mean() == pytest.approx(pool.at(0.8).kl, abs=0.02)
+
+
+@pytest.mark.parametrize("change", [{"scores": None}, {"voices": None}])
+def test_a_damaged_pool_gets_one_sentence(tmp_path, change):
+    write_pool(tmp_path / "pool.npz", **change)
+    with pytest.raises(optimum.OptimumError, match=r"pool .* cannot be read .*--pool"):
+        optimum.Pool.read(tmp_path / "pool.npz")
+    with pytest.raises(optimum.OptimumError, match="cannot be read"):
+        optimum.Pool.read(tmp_path / "none.npz")

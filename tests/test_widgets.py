@@ -1,5 +1,7 @@
 """Widgets show what they should, escape what they must, and say what is wrong."""
 
+import time
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -125,3 +127,54 @@ def test_the_score_box_shows_escapes_and_resets(judge):
     assert "expected at least one word" in status.value
     reset.click()
     assert (status.value, area.value) == (first[0], "Ivo Vane.")
+
+
+def recorded(world, coefs=(0.5, 0.1)):
+    """A record of two coefficients with two seeds each, in the shape of data/runs/ppo.json."""
+    voices = len(world.voices)
+
+    def arm(level):
+        shares = np.append(np.full(voices, (1 - level) / voices), 0)
+        shares[0] += level
+        return {
+            "shares": shares.tolist(), "score": level, "kl": 2 * level, "objective": level,
+            "entropies": {"H(voice)": [2 - level, 0], "H(text | voice)": [20 - level, 0]},
+            "EAD": [0.8, 1.2], "self-BLEU": [0.3 + level / 2, 0.2], "Vendi": [12 - level, 60],
+            "fixed prompts": [f"Ivo Vane <b>{level}" for _ in range(6)],
+        }  # fmt: skip
+
+    arms = {"base-0": arm(0.0)} | {
+        f"sweep-{c}-{s}": arm(0.9 - c + s / 100) for c in (*coefs, 0) for s in (0, 1)
+    }
+    best = {str(coefs[0]): {"shares": arm(0.5)["shares"], "objective": 0.6}}
+    return {"arms": arms, "coefs": list(coefs), "best": best, "fixed prompts": ["Ivo Vane"] * 3}
+
+
+def test_the_slider_over_runs_changes_everything_at_once(world):
+    results = recorded(world)
+    box = widgets.explore_runs(world, results, {"PPO": ([0.1, 0.5], [0.2, 0.4])}, start=0.5)
+    (slider, pick, reset), (status, picture, cards) = box.children[0].children, box.children[1:]
+    before = status.value, picture.value, cards.value
+    assert "0.6" in status.value and slider.options == (0.5, 0.1, 0)
+    start = time.perf_counter()
+    slider.value = 0.1
+    assert time.perf_counter() - start < 0.2
+    after = status.value, picture.value, cards.value
+    assert all(a != b for a, b in zip(before, after)) and "can be had" not in status.value
+    assert "&lt;b&gt;" in cards.value and cards.value.count("<div") == 4
+    pick.value = 2
+    reset.click()
+    assert (slider.value, pick.value) == (0.5, 0)
+    assert (status.value, picture.value, cards.value) == before
+
+
+def test_a_coefficient_without_a_run_is_refused(world):
+    with pytest.raises(ValueError, match=r"no run at kl_coef 0.7; expected one of \[0.5, 0.1\]"):
+        widgets.run_of(recorded(world), 0.7)
+
+
+def test_diversity_grows_with_what_it_measures(world):
+    base = recorded(world)["arms"]["base-0"]
+    alike = base | {"self-BLEU": [0.9, 0.9]}
+    assert plots.diversity_of(base)["self-BLEU"] == pytest.approx(0.7)
+    assert plots.diversity_of(alike)["self-BLEU"] < plots.diversity_of(base)["self-BLEU"]

@@ -1,0 +1,84 @@
+"""A real browser drags the slider of the live panel while it trains, and the one over recorded runs."""
+
+import re
+
+import nbformat
+from browser import browser_fixture, lab_fixture, needs_chromium, run_all, wait  # noqa: F401
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+pytestmark = needs_chromium
+VIEW = """const box = document.querySelector('.jp-Notebook .jupyter-widgets.widget-vbox');
+return box && {text: box.innerText, picture: box.querySelector('img')?.src || ''}"""
+LIVE = """import copy
+from rlhf_lite import models, panel
+from rlhf_lite.ppo import PPOConfig, PPORun
+from rlhf_lite.runtime import DATA
+from rlhf_lite.world import World
+base, tokenizer = models.load(DATA / "models" / "base")
+def score(texts):
+    return [text.count("e") / 10 for text in texts]
+def new_run():
+    config = PPOConfig(samples=12, minibatches=2, steps=4000, max_new_tokens=12)
+    return PPORun(copy.deepcopy(base), base, tokenizer, ["Ivo Vane"], score, config)
+leash = panel.KLPanel(World(), new_run)"""
+RECORDED = """from rlhf_lite import runs, widgets
+from rlhf_lite.world import World
+results = runs.read_run("ppo")["results"]"""
+
+
+def notebook(path, *cells):
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+    book.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
+    nbformat.write(book, path)
+    return path
+
+
+def press(browser, name):
+    buttons = browser.find_elements(By.CSS_SELECTOR, ".jp-Notebook button.jupyter-button")
+    next(b for b in buttons if b.text == name).send_keys(Keys.ENTER)
+
+
+def test_the_live_panel_obeys_while_it_trains(lab, browser, tmp_path):
+    browser.get(lab(notebook(tmp_path / "live.ipynb", LIVE, "leash.view")))
+    run_all(browser)
+
+    def shown():
+        """(step, kl_coef) of the status line, and the picture."""
+        view = browser.execute_script(VIEW)
+        found = view and re.search(r"Step (\d+) of 4000 at β = ([\d.]+)", view["text"])
+        return found and (int(found[1]), float(found[2]), view["picture"])
+
+    wait(lambda: (v := browser.execute_script(VIEW)) and "Ready" in v["text"], 60, "the panel")
+    press(browser, "Start")
+    first = wait(shown, 60, "the first step")
+    assert first[1] == 0.5
+    handle = browser.find_element(By.CSS_SELECTOR, ".jp-Notebook .noUi-handle")
+    handle.send_keys(Keys.ARROW_LEFT * 6)
+    moved = wait(lambda: (s := shown()) and s[1] < 0.4 and s, 60, "a step at the new coefficient")
+    assert moved[0] > first[0] and moved[2] != first[2]
+    press(browser, "Pause")
+    wait(lambda: "Paused after step" in browser.execute_script(VIEW)["text"], 60, "the pause")
+    press(browser, "Start")
+    wait(lambda: (s := shown()) and s[0] > moved[0], 60, "training to go on")
+    press(browser, "Stop")
+    wait(lambda: "panel.run.policy" in browser.execute_script(VIEW)["text"], 60, "the end")
+    press(browser, "Reset")
+    wait(lambda: "Ready" in browser.execute_script(VIEW)["text"], 60, "the base model again")
+
+
+def test_the_slider_over_recorded_runs(lab, browser, tmp_path):
+    show = 'widgets.explore_runs(World(), results, {"PPO": ([0], [0])})'
+    browser.get(lab(notebook(tmp_path / "recorded.ipynb", RECORDED, show)))
+    run_all(browser)
+    before = wait(
+        lambda: (v := browser.execute_script(VIEW)) and v["picture"] and v, 60, "the widget"
+    )
+    handle = browser.find_element(By.CSS_SELECTOR, ".jp-Notebook .noUi-handle")
+    handle.send_keys(Keys.ARROW_RIGHT * 2)
+    after = wait(
+        lambda: (v := browser.execute_script(VIEW)) and v["picture"] != before["picture"]
+        and v["text"] != before["text"] and v,
+        60, "other policies",
+    )  # fmt: skip
+    assert "β = 0.24" in after["text"] and "β = 0.54" in before["text"]
