@@ -395,14 +395,16 @@ def plot_dashboard(histories, dials=tuple(DIALS), *, axes=None, ceiling=None, fl
     if axes is None:
         rows = -(-len(dials) // 3)
         axes = plt.subplots(rows, 3, figsize=(9.2, 2.5 * rows))[1]
-    styles = ("-", "--", ":", "-.", (0, (4, 1, 1, 1)))
+    styles = ("-", "--", ":", "-.", (0, (4, 1, 1, 1)), (0, (1, 1)))
     for ax, dial in zip(np.ravel(axes), dials):
         label, colour = DIALS[dial]
-        shades = [colour, INK, REFERENCE, "#56B4E9", "#CC79A7"]
+        shades = [colour, INK, REFERENCE, "#56B4E9", "#CC79A7", "#8C564B"]
+        if len(histories) > 1:
+            shades[0] = POLICY
         for number, (name, history) in enumerate(histories.items()):
             x = [row["step"] for row in history]
             y = [row[dial] for row in history]
-            ax.plot(x, y, color=shades[number % 5], ls=styles[number % 5], label=name)
+            ax.plot(x, y, color=shades[number % 6], ls=styles[number % 6], label=name)
         ax.set(xlabel="step", title=label)
         if dial == "objective":
             _levels(ax, {"J*": ceiling, "J0": floor})
