@@ -76,9 +76,10 @@ def test_the_slider_over_recorded_runs(lab, browser, tmp_path):
     )
     handle = browser.find_element(By.CSS_SELECTOR, ".jp-Notebook .noUi-handle")
     handle.send_keys(Keys.ARROW_RIGHT * 2)
-    after = wait(
-        lambda: (v := browser.execute_script(VIEW)) and v["picture"] != before["picture"]
-        and "β = 0.24:" in v["text"] and v,
-        60, "the policy at β = 0.24",
-    )  # fmt: skip
+
+    def moved():
+        view = browser.execute_script(VIEW)
+        return view["picture"] != before["picture"] and "β = 0.24:" in view["text"]
+
+    wait(moved, 60, "the policy at β = 0.24")
     assert "β = 0.54:" in before["text"]
