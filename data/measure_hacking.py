@@ -44,6 +44,9 @@ NS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 FITTED = 64  # largest n that the fit may see
 PENALTIES = (0.0, 0.1, 0.3)
 DIALS = {"steps": 24, "lr": 3e-4}
+SHOWN = "policy single 0.0 0"  # whose texts the slider shows, step by step
+FIXED = (5, 40, 70)  # prompts that they answer
+PICKED = (0, 7, 14)  # prompts of the pool whose best of n the slider shows
 TURN = 8  # steps after which the iterated round asks for new labels
 FOLDER = DATA / "runs" / "my-hacking"
 POOL = DATA / "runs" / "hacking.npz"
@@ -242,7 +245,7 @@ def policy_arm(own, name, kind, kl_coef, seed):
     policy = copy.deepcopy(own.base)
     config = ppo.PPOConfig(kl_coef=kl_coef, seed=seed, **DIALS)
     run = ppo.PPORun(policy, own.base, own.tokenizer, own.train_prompts, score, config)
-    rows, examples = [], []
+    rows, examples, fixed = [], [], [own.train_prompts[i] for i in FIXED]
     for step in run:
         read = [own.read(t) for t in step.texts]
         rows.append({
@@ -255,8 +258,11 @@ def policy_arm(own, name, kind, kl_coef, seed):
             "garbled": float(np.mean([r.garbled for r in read])),
             "voices": tidy(np.mean([r.voices for r in read], 0)),
         })  # fmt: skip
-        if step.step in (1, TURN, config.steps):
-            examples.append([step.step, *step.texts[:4]])
+        if name == SHOWN:
+            said = {p: next(t for t in step.texts if t.startswith(p)) for p in fixed}
+            examples.append([step.step, *said.values()])
+        elif step.step in (1, TURN, config.steps):
+            examples.append([step.step, *step.texts[:2]])
         if kind == "single" and kl_coef == 0 and step.step == TURN:
             models.save(policy, own.tokenizer, FOLDER / f"turn-{seed}")
     rows = [{k: v if isinstance(v, list) else round(v, 4) for k, v in r.items()} for r in rows]
@@ -497,8 +503,21 @@ def claims_of(own, done, table, forms_table, joined, length):
     }
 
 
+def picks(own, size, count):
+    """Return the best of the first n samples by a proxy, {prompt: [[text, gold], ...]}, one
+    for each of NS.
+    """
+    table, found = np.load(FOLDER / f"{size} {count} 0.npy"), {}
+    with np.load(POOL) as file:
+        prompts = file["prompts"].tolist()
+    for p in PICKED:
+        best = [int(table[p, :n].argmax()) for n in NS]
+        found[prompts[p]] = [[own.texts[p * EACH + i], round(own.gold[p, i], 3)] for i in best]
+    return found
+
+
 def finish(own, done):
-    """Write the record and the scores that the notebook pushes live."""
+    """Write the record."""
     few = float(np.mean([done[f"whole {FEW} {s}"]["correlation"] for s in SEEDS]))
     table = {k: [hacking.push(noisy(own, few, k, s), own.gold, NS).tolist() for s in SEEDS]
              for k in ("light", "heavy")}  # fmt: skip
@@ -510,7 +529,8 @@ def finish(own, done):
         "rationality": own.auditor.rationality, "gold sd": float(own.gold.std(1).mean()),
         "noise": {k: np.round(v, 4).tolist() for k, v in table.items()}, "noise correlation": few,
         "ensembles": {k: np.round(v, 4).tolist() for k, v in joined.items()},
-        "forms": rows, "length": length,
+        "forms": rows, "length": length, "fixed prompts": [own.train_prompts[i] for i in FIXED],
+        "picks": {f"{z} {c}": picks(own, z, c) for z in SIZES for c in COUNTS},
         "claims": claims_of(own, done, table, rows, joined, length),
     }  # fmt: skip
     runs.write_run("hacking", results, "python data/measure_hacking.py", list(SEEDS))
