@@ -47,6 +47,7 @@ DIALS = {"steps": 24, "lr": 3e-4}
 SHOWN = "policy single 0.0 0"  # whose texts the slider shows, step by step
 FIXED = (5, 40, 70)  # prompts that they answer
 PICKED = (0, 7, 14)  # prompts of the pool whose best of n the slider shows
+STRIDE = 10  # every tenth stranger is asked about
 TURN = 8  # steps after which the iterated round asks for new labels
 FOLDER = DATA / "runs" / "my-hacking"
 POOL = DATA / "runs" / "hacking.npz"
@@ -306,6 +307,33 @@ def turned_pool(own, seed):
     return {p: r for p, r in pool.items() if len(set(r)) > 1}
 
 
+def strangers(own):
+    """Return gold and proxy of best-of-n on people of whom the base model has read once or never:
+    {"gold", "proxy": (seeds, K), "claims": the true and false ones by n}.
+    """
+    people = [p.name for p in own.world.people if p.exposure <= 1][::STRIDE]
+    asked = [name for name in people for _ in range(NS[-1])]
+    texts = []
+    for start in range(0, len(asked), 512):
+        part = asked[start : start + 512]
+        said = respond(own.base, own.tokenizer, part, seed=8000 + start, batch=512)
+        texts += [p + r for p, r in zip(part, said)]
+    readings, shape = [own.read(t) for t in texts], (len(people), NS[-1])
+    gold = np.array([own.auditor.utility(r) for r in readings]).reshape(shape)
+    kinds = {k: np.array([getattr(r, k) for r in readings]).reshape(shape)
+             for k in ("true", "false", "unsupported")}  # fmt: skip
+    found = {"people": len(people), "gold": [], "proxy": [], **{k: [] for k in kinds}}
+    for seed in SEEDS:
+        model = rewards.load_reward(FOLDER / f"whole {FEW} {seed}-model")[0]
+        table = Scorer(model, own.tokenizer)(texts).numpy().reshape(shape)
+        found["gold"].append(tidy(hacking.push(table, gold, NS).mean(0)))
+        proxy = hacking.push(table, table, NS).mean(0)
+        found["proxy"].append(tidy((proxy - proxy[0]) / table.std(1).mean()))
+        for kind, values in kinds.items():
+            found[kind].append(tidy(hacking.push(table, values, NS).mean(0)))
+    return found
+
+
 # ---- the record ----
 
 
@@ -525,11 +553,13 @@ def finish(own, done):
     results = {
         "arms": done, "sizes": SIZES, "counts": COUNTS, "ns": NS, "fitted": FITTED,
         "checked": CHECKED, "knob": KNOB, "knob count": KNOB_COUNT, "few": FEW,
-        "members": MEMBERS, "penalties": PENALTIES, "turn": TURN, "dials": DIALS,
+        "shown": SHOWN, "seeds": SEEDS, "members": MEMBERS, "penalties": PENALTIES,
+        "turn": TURN, "dials": DIALS,
         "rationality": own.auditor.rationality, "gold sd": float(own.gold.std(1).mean()),
         "noise": {k: np.round(v, 4).tolist() for k, v in table.items()}, "noise correlation": few,
         "ensembles": {k: np.round(v, 4).tolist() for k, v in joined.items()},
-        "forms": rows, "length": length, "fixed prompts": [own.train_prompts[i] for i in FIXED],
+        "strangers": strangers(own), "forms": rows, "length": length,
+        "fixed prompts": [own.train_prompts[i] for i in FIXED],
         "picks": {f"{z} {c}": picks(own, z, c) for z in SIZES for c in COUNTS},
         "claims": claims_of(own, done, table, rows, joined, length),
     }  # fmt: skip

@@ -171,6 +171,29 @@ def claims_html(claims, verdicts=None):
     return "<table>" + "".join(f"<tr>{r}</tr>" for r in rows) + "</table>"
 
 
+def scoreboard(claims=None):
+    """Return the scoreboard of claims as Markdown: a line that counts, and a table of verdicts.
+
+    claims: list of Claim, all that are registered if not given; every number is read from its
+    recorded run.
+    """
+    verdicts = [judge(c) for c in (load_claims() if claims is None else claims)]
+    counts = {w: sum(v.word == w for v in verdicts) for w in COLOURS}
+    rows = [
+        f"{len(verdicts)} predictions: " + ", ".join(f"{n} {w}" for w, n in counts.items()) + ".",
+        "",
+        "| | kind | predicted before the run | rule | measured, 95% interval | runs | verdict |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for v in verdicts:
+        measured = f"{v.value:.3g} [{v.low:.3g}, {v.high:.3g}]"
+        word = v.word if v.why == "by its rule" else f"{v.word}: {v.why}"
+        cells = (v.claim.id, v.claim.kind, v.claim.says, show_rule(v.claim.rule), measured)
+        cells = [c.replace("|", "\\|") for c in (*cells, str(v.seeds), word)]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
 def show_rule(rule):
     """Put a rule into words, e.g. "above 0" or "0.48 to 0.52"."""
     low, high = rule

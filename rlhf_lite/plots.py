@@ -540,3 +540,24 @@ def plot_rewards(tokens, penalties, score, kl_coef, *, ax=None):
     ax.grid(axis="x", visible=False)
     ax.legend(loc="upper left")
     return ax
+
+
+def plot_push(d, curves, *, ax=None, looks=None, at=None):
+    """Draw what is gained by pushing harder, with a dot on each mean curve's peak.
+
+    d (K,): sqrt of KL; curves: {label: values (seeds, K)}, a thin line a seed and a thick one for
+    their mean; at: a place to mark.
+    """
+    ax = ax or plt.gca()
+    cycle = ((POLICY, "-"), (REWARD, "--"), (KL, "-."), ("#009E73", (0, (4, 1, 1, 1))), (INK, ":"))
+    for number, (label, values) in enumerate(curves.items()):
+        colour, style = (looks or {}).get(label, cycle[number % 5])
+        values = np.atleast_2d(values)
+        mean = values.mean(0)
+        ax.plot(d, values.T, color=colour, lw=0.6, alpha=0.35)
+        ax.plot(d, mean, color=colour, ls=style, label=label)
+        ax.plot(d[mean.argmax()], mean.max(), "o", color=colour, ms=6, mec="white", zorder=4)
+    if at is not None:
+        ax.axvline(at, color=INK, lw=1)
+    ax.legend()
+    return ax

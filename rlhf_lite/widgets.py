@@ -12,7 +12,8 @@ import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
 
-from rlhf_lite.plots import plot_run, plot_shares, plot_trace
+from rlhf_lite.hacking import distance
+from rlhf_lite.plots import POLICY, REWARD, plot_push, plot_run, plot_shares, plot_trace
 from rlhf_lite.rewards import trace
 from rlhf_lite.sampling import SamplingError, sample
 
@@ -55,6 +56,25 @@ def documents_html(world, texts, prompts=None):
     """Return several documents as one piece of HTML; show it with `IPython.display.HTML`."""
     prompts = prompts or [""] * len(texts)
     return "".join(document_html(world, t, p) for t, p in zip(texts, prompts))
+
+
+VERDICTS = {"true": ("✓", "#009E73"), "false": ("✗", "#D55E00"), "unsupported": ("?", NOBODY)}
+
+
+def claims_html(world, text, note=""):
+    """Return a text as HTML with the verdict on each of its claims behind its line: true, false or
+    unsupported. note: a sentence above it.
+    """
+    rows = []
+    for line in world.parse(text).lines:
+        marks = "".join(
+            f' <span style="color:{VERDICTS[c.verdict][1]};font-size:12px">'
+            f"{VERDICTS[c.verdict][0]}&nbsp;{html.escape(c.kind)}</span>"
+            for c in line.claims
+        )
+        rows.append(html.escape(line.text) + marks)
+    head = f'<span style="color:#777">{html.escape(note)}</span><br>' if note else ""
+    return f'<div style="{CARD.format(colour="#CCCCCC")}">{head}{"<br>".join(rows)}</div>'
 
 
 def figure_png(figure):
@@ -254,3 +274,87 @@ def explore_runs(world, results, curves, start=0.54):
     reset.on_click(start_over)
     draw()
     return ipywidgets.VBox([ipywidgets.HBox([slider, pick, reset]), status, picture, cards])
+
+
+def push_view(results, size, count, place):
+    """Return (sentence, figure) of best-of-n by a recorded proxy, at NS[place].
+
+    results: of data/runs/hacking.json. The figure shows proxy and gold in sd of base samples.
+    """
+    ns, seeds = results["ns"], results["seeds"]
+    arms = [results["arms"][f"{size} {count} {s}"] for s in seeds]
+    gold = np.mean([a["gold"] for a in arms], axis=1)
+    gain = (gold - gold[:, :1]) / results["gold sd"]
+    proxy = np.array([a["proxy"] for a in arms])
+    figure = plt.figure(figsize=(7.2, 3.2))
+    ax, d = figure.subplots(), distance(ns)
+    looks = {"proxy": (REWARD, "--"), "gold": (POLICY, "-")}
+    plot_push(d, {"proxy": proxy, "gold": gain}, ax=ax, looks=looks, at=d[place])
+    ax.set(xticks=d, xticklabels=ns, xlabel="best of n", ylabel="gain [sd]", ylim=(-0.3, 3.6))
+    said = (
+        f"{size}, {count:,} labels, best of {ns[place]}: proxy {proxy.mean(0)[place]:+.2f} sd, "
+        f"gold {gain.mean(0)[place]:+.2f} sd (mean of {len(seeds)} seeds); gold is best at "
+        f"n = {ns[gain.mean(0).argmax()]}"
+    )
+    return said, figure
+
+
+def policy_view(results, place):
+    """Return (sentence, figure) of the recorded run of PPO on a proxy, after step `place` + 1."""
+    history = results["arms"][results["shown"]]["history"]
+    step = np.arange(1, len(history) + 1)
+    gold, proxy = (np.array([h[k] for h in history]) for k in ("gold", "score"))
+    gain = (gold - gold[0]) / results["gold sd"]
+    figure = plt.figure(figsize=(7.2, 3.2))
+    ax = figure.subplots()
+    looks = {"proxy": (REWARD, "--"), "gold": (POLICY, "-")}
+    plot_push(step, {"proxy": proxy - proxy[0], "gold": gain}, ax=ax, looks=looks, at=step[place])
+    ax.set(xlabel="step of PPO", ylabel="gain [sd]")
+    said = (
+        f"step {place + 1}, KL {history[place]['kl']:.1f} nats: proxy "
+        f"{proxy[place] - proxy[0]:+.2f} sd, gold {gain[place]:+.2f} sd; gold was best at step "
+        f"{gain.argmax() + 1}"
+    )
+    return said, figure
+
+
+def explore_push(world, results):
+    """Show how hard to push: best-of-n or PPO, on a proxy of some size and number of labels.
+
+    results: of data/runs/hacking.json. Below the curves stands the sample at that point, its claims
+    checked. Works by keyboard: arrows move the sliders.
+    """
+    wide = {"layout": {"width": "420px"}, "style": {"description_width": "initial"}}
+    how = ipywidgets.ToggleButtons(options=["best of n", "PPO"])
+    ns = ipywidgets.SelectionSlider(options=results["ns"], value=64, description="n", **wide)
+    steps = len(results["arms"][results["shown"]]["history"])
+    step = ipywidgets.IntSlider(value=8, min=1, max=steps, description="step", **wide)
+    size = ipywidgets.Dropdown(options=results["sizes"], value="whole", description="Model")
+    count = ipywidgets.Dropdown(options=results["counts"], value=300, description="Labels")
+    first = results["picks"][f"{results['sizes'][0]} {results['counts'][0]}"]
+    who = ipywidgets.Dropdown(options=list(first), description="Prompt")
+    asked = ipywidgets.Dropdown(options=results["fixed prompts"], description="Prompt")
+    status, card, picture = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.Image(format="png")
+
+    def draw(_=None):
+        best = how.value == "best of n"
+        for box in (ns, size, count, who):
+            box.layout.display = "" if best else "none"
+        for box in (step, asked):
+            box.layout.display = "none" if best else ""
+        if best:
+            place = results["ns"].index(ns.value)
+            said, figure = push_view(results, size.value, count.value, place)
+            text, _ = results["picks"][f"{size.value} {count.value}"][who.value][place]
+        else:
+            said, figure = policy_view(results, step.value - 1)
+            texts = results["arms"][results["shown"]]["examples"][step.value - 1]
+            text = texts[1 + results["fixed prompts"].index(asked.value)]
+        status.value, picture.value = html.escape(said), figure_png(figure)
+        card.value = claims_html(world, text)
+
+    for box in (how, ns, step, size, count, who, asked):
+        box.observe(draw, "value")
+    draw()
+    rows = [ipywidgets.HBox([how, ns, step]), ipywidgets.HBox([size, count, who, asked])]
+    return ipywidgets.VBox([*rows, status, picture, card])

@@ -3,6 +3,7 @@
 import math
 import re
 import tomllib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,10 +18,11 @@ from rlhf_lite.claims import (
     interval,
     judge,
     load_claims,
+    scoreboard,
     show_rule,
 )
 from rlhf_lite.runs import RunError, write_run
-from rlhf_lite.runtime import DATA
+from rlhf_lite.runtime import DATA, ROOT
 
 ROW = {
     "id": "03-x",
@@ -258,3 +260,17 @@ def test_the_table_escapes_what_people_write():
         assert "<script>" not in shown and "<i>x" not in shown and "<b>idle" not in shown
         assert "&lt;script&gt;a &amp; b&lt;/script&gt;" in shown and "&lt;i&gt;x" in shown
     assert "its control &lt;b&gt; is off" in shown
+
+
+def test_the_scoreboard_counts_and_escapes():
+    claims = load_claims(notebook="03_reward_model")
+    text = scoreboard([replace(claims[0], says="a | b")])
+    assert text.startswith("1 predictions: ") and "a \\| b" in text
+    word = judge(claims[0]).word
+    assert f"1 {word}" in text and text.endswith(f"| {word} |")
+
+
+def test_the_readme_shows_the_scoreboard_of_the_records():
+    readme = (ROOT / "README.md").read_text()
+    shown = readme.partition("<!-- scoreboard -->")[2].partition("<!-- end of the scoreboard -->")
+    assert shown[0].strip() == scoreboard()
