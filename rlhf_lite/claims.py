@@ -175,12 +175,14 @@ def scoreboard(claims=None):
     """Return the scoreboard of claims as Markdown: a line that counts, and a table of verdicts.
 
     claims: list of Claim, all that are registered if not given; every number is read from its
-    recorded run.
+    recorded run, and a claim whose run is still to come is only counted.
     """
-    verdicts = [judge(c) for c in (load_claims() if claims is None else claims)]
+    known = load_claims() if claims is None else claims
+    verdicts = [judge(c) for c in known if (DATA / "runs" / f"{c.run}.json").exists()]
     counts = {w: sum(v.word == w for v in verdicts) for w in COLOURS}
+    counts |= {"registered and not yet run": len(known) - len(verdicts)}
     rows = [
-        f"{len(verdicts)} predictions: " + ", ".join(f"{n} {w}" for w, n in counts.items()) + ".",
+        f"{len(known)} predictions: " + ", ".join(f"{n} {w}" for w, n in counts.items()) + ".",
         "",
         "| | kind | predicted before the run | rule | measured, 95% interval | runs | verdict |",
         "|---|---|---|---|---|---|---|",
