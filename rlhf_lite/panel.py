@@ -21,7 +21,7 @@ from rlhf_lite.widgets import document_html, figure_png
 LOWEST, HIGHEST = 0.02, 5.0
 
 
-def voice_shares(world, texts):
+def batch_voices(world, texts):
     """Return the mean posterior of voices over texts, (V,) [probability]."""
     return np.mean([world.parse(text).voices for text in texts], axis=0)
 
@@ -148,7 +148,7 @@ class KLPanel:
 
     def draw(self, done):
         """Show a PPOStep: curves, voices, samples."""
-        shares = voice_shares(self.world, done.texts)
+        shares = batch_voices(self.world, done.texts)
         self.first = shares if self.first is None else self.first
         self.ceilings.append(self.ceiling(done.kl_coef))
         figure = plt.figure(figsize=(11.4, 2.7))

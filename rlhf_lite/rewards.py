@@ -3,7 +3,7 @@
 A reward model is the base model with a linear head in place of the vocabulary, read at the last
 token. All five losses are likelihoods of the choices in `rlhf_lite.annotators`, so each one
 recovers lambda u(text) up to a constant, as far as its data allow. Omits ensembles and length
-control, which notebook 06 needs. Taught by notebook 03.
+control, which are in `hacking`. Taught by notebook 03.
 """
 
 import copy

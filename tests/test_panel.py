@@ -89,7 +89,7 @@ def test_it_shows_picture_samples_and_the_loudest_voice(leash, world):
     leash.step()
     assert bytes(leash.picture.value).startswith(b"\x89PNG")
     assert leash.cards.value.count("<div") == 3
-    shares = panel.voice_shares(world, leash.run.history[0].texts)
+    shares = panel.batch_voices(world, leash.run.history[0].texts)
     assert world.voices[int(shares.argmax())] in leash.status.value
 
 
