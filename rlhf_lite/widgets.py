@@ -334,7 +334,8 @@ def explore_push(world, results):
     first = results["picks"][f"{results['sizes'][0]} {results['counts'][0]}"]
     who = ipywidgets.Dropdown(options=list(first), description="Prompt")
     asked = ipywidgets.Dropdown(options=results["fixed prompts"], description="Prompt")
-    status, card, picture = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.Image(format="png")
+    status, card = ipywidgets.HTML(), ipywidgets.HTML()
+    picture = ipywidgets.Image(format="png", layout={"max_width": "720px"})
 
     def draw(_=None):
         best = how.value == "best of n"
