@@ -1,0 +1,436 @@
+"""Reach the same optimum without a critic: RLOO, GRPO, REINFORCE, rejection sampling and DPO.
+
+    run = RLOORun(policy, reference, tokenizer, prompts, score, DirectConfig(group=4))
+    for step in run:
+        print(step.score, step.kl, step.objective)
+
+Every run is a PPORun without a critic: the same batches, records, brakes and checkpoints. What
+differs is what a batch teaches. Omits length normalisation, several passes with a stale reference
+and every variant of DPO (IPO, KTO, ...). Notebook 13 writes them out.
+"""
+
+import random
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from scipy.special import logsumexp
+from torch.nn.functional import logsigmoid
+
+from rlhf_lite.ppo import (
+    PPOConfig,
+    PPOError,
+    PPORun,
+    explained_variance,
+    kl_estimates,
+    policy_loss,
+)
+from rlhf_lite.training import cosine
+
+LABELS = ("bradley-terry", "argmax")
+CRITIC_DIALS = (
+    "critic", "value_lr", "value_clip", "value_coef", "lam", "charge", "kl_loss", "whiten",
+    "ptx_coef", "ptx_batch",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DirectConfig(PPOConfig):
+    """Hold the dials of a run without a critic; those that need one are refused."""
+
+    critic: str = "head"
+    """Not used: the head stays at 0 and gets no gradient."""
+    memory: float = 0.8
+    """Weight of the batches before in REINFORCE's baseline, multiplied in each step."""
+    group: int = 4
+    """Responses to each prompt of a batch (k)."""
+    pool: int = 0
+    """Batches drawn once, from the reference, and used in turn; 0 draws fresh ones each step."""
+    divide: bool = True
+    """Whether GRPO divides by the standard deviation of the group."""
+    k3_loss: bool = True
+    """Whether GRPO puts the KL into the loss, as k3, instead of into the reward."""
+    labels: str = "bradley-terry"
+    """How the scores of a pair become a label: by chance, or "argmax"."""
+
+    def __post_init__(self):
+        """Check that the dials make sense."""
+        super().__post_init__()
+        defaults = {f.name: f.default for f in fields(self)}
+        for name in CRITIC_DIALS:
+            if getattr(self, name) != defaults[name]:
+                raise PPOError(f"{name} has no effect without a critic; expected it left alone")
+        if self.labels not in LABELS:
+            raise PPOError(f"labels is {self.labels!r}; expected {' or '.join(LABELS)}")
+        if self.pool < 0:
+            raise PPOError(f"pool is {self.pool}; expected a number of batches, or 0")
+        if self.group < 1 or self.samples % self.group:
+            raise PPOError(
+                f"{self.samples} samples do not divide into groups of {self.group}; "
+                f"expected a multiple"
+            )
+
+
+# ---- the formulas ----
+
+
+def rloo_advantages(returns):
+    """Compare each return with the mean of the others in its group.
+
+    A_i = R_i - (1 / (k - 1)) sum_{j != i} R_j (Kool et al. 2019; Ahmadian et al. 2024). Unbiased,
+    since no response is in its own baseline. returns (P, K) [score]; same shape back. Raises
+    PPOError for a group of one.
+    """
+    count = _group_of(returns)
+    return (returns - returns.mean(1, keepdim=True)) * count / (count - 1)
+
+
+def grpo_advantages(returns, divide=True):
+    """Compare each return with the mean of its group, in units of the group's own spread.
+
+    A_i = (R_i - mean R) / sd R (Shao et al. 2024, sec. 4.1.1); without the division (k - 1) / k
+    times RLOO's (Liu et al. 2025). The sd is that of the group itself, with 1e-4 against 0 / 0.
+    returns (P, K) [score]; returns the same shape [sd of a group, or score]. Raises PPOError for a
+    group of one.
+    """
+    _group_of(returns)
+    centred = returns - returns.mean(1, keepdim=True)
+    return centred / (returns.std(1, keepdim=True, unbiased=False) + 1e-4) if divide else centred
+
+
+def _group_of(returns):
+    """Return the size of the groups, or raise PPOError where there is nobody to compare with."""
+    if returns.dim() != 2 or returns.shape[1] < 2:
+        raise PPOError(
+            f"returns have shape {tuple(returns.shape)}; expected (prompts, k) with a k of 2 or "
+            f"more: a group of one has nobody to compare with"
+        )
+    return returns.shape[1]
+
+
+def k3_loss(logprobs, ref_logprobs):
+    """Return the mean of k3 over N tokens, GRPO's penalty (Shao et al. 2024, eq. 4) [nats a token].
+
+    mean(exp(-d) - 1 + d), d = log pi - log ref. Its value estimates KL(pi || ref); its gradient, at
+    tokens drawn from pi, is that of KL(ref || pi).
+    """
+    return kl_estimates(logprobs, ref_logprobs)[2].mean()
+
+
+def dpo_loss(chosen, rejected, ref_chosen, ref_rejected, kl_coef):
+    """Return (loss, info) of direct preference optimisation over N pairs.
+
+    -mean log sigma(beta [(log pi - log ref)(y_w) - (log pi - log ref)(y_l)]) (Rafailov et al. 2023,
+    eq. 7). All four (N,): log-probabilities of whole responses [nats]; kl_coef: beta [score a nat].
+    info: accuracy, the share of pairs that the policy orders as the label does. Raises PPOError
+    without pairs or for a beta of 0 or below.
+    """
+    if not kl_coef > 0:
+        raise PPOError(f"kl_coef is {kl_coef}; expected more than 0: DPO divides by it")
+    if not len(chosen):
+        raise PPOError("no pairs; expected at least one chosen and one rejected response")
+    margin = kl_coef * ((chosen - ref_chosen) - (rejected - ref_rejected))
+    return -logsigmoid(margin).mean(), {"accuracy": (margin > 0).float().mean().detach()}
+
+
+def label_pairs(scores, labels="bradley-terry", rng=None):
+    """Choose the better of two, (N,) bool: whether the first of each pair is preferred.
+
+    P(first) = sigma(s_1 - s_2) (Bradley and Terry 1952), a unit of score being a unit of log-odds;
+    "argmax" takes the larger, the first of equals. scores (N, 2); rng: a random.Random. Raises
+    PPOError without pairs.
+    """
+    if not len(scores):
+        raise PPOError("no pairs to label; expected scores of shape (N, 2)")
+    if labels == "argmax":
+        return scores[:, 0] >= scores[:, 1]
+    rng = rng or random.Random(0)
+    odds = torch.sigmoid(scores[:, 0] - scores[:, 1])
+    return torch.tensor([rng.random() < p for p in odds.tolist()])
+
+
+def best_rows(returns):
+    """List the row number of the best response of each group; the first of equals.
+
+    returns (P, K); rows are counted through groups, so group p holds rows p K to p K + K - 1.
+    Raises PPOError for a group of one.
+    """
+    count = _group_of(returns)
+    return [p * count + int(k) for p, k in enumerate(returns.argmax(1))]
+
+
+def fixed_point(base_logprobs, scores, kl_coef, divide=False, forward=False):
+    """Find where GRPO comes to rest with large groups: (log pi (P, S) [nats], coefficient (P,)).
+
+    Divided by the group's sd, a prompt is trained at its own kl_coef sd_pi(score). With the KL in
+    the reward the rest is ref exp(s / beta) / Z (Korbak et al. 2022); with k3 in the loss
+    (`forward`) it is beta ref / (lambda - s), where lambda makes it sum to 1. Of several roots the
+    one that is reached from the reference. base_logprobs, scores (P, S), of all answers.
+    """
+    base, scores = np.asarray(base_logprobs, float), np.asarray(scores, float)
+    solve = _forward_rest if forward else _tilted_rest
+    coefs = np.full(len(scores), float(kl_coef))
+    found = solve(base, scores, coefs)
+    for _ in range(500 if divide else 0):
+        odds = np.exp(found)
+        mean = (odds * scores).sum(1, keepdims=True)
+        coefs = kl_coef * np.sqrt((odds * (scores - mean) ** 2).sum(1))
+        found = solve(base, scores, coefs)
+    return found, coefs
+
+
+def _tilted_rest(base, scores, coefs):
+    """Return log of ref exp(s / beta) / Z, a beta for each prompt."""
+    tilted = base + scores / coefs[:, None]
+    return tilted - logsumexp(tilted, axis=1, keepdims=True)
+
+
+def _forward_rest(base, scores, coefs):
+    """Return log of beta ref / (lambda - s): where E[s] - beta KL(ref || pi) is largest."""
+    top = scores.max(1)
+    # At top + beta the sum is 1 or less, and next to the top it has no bound.
+    low, high = np.zeros(len(scores)), coefs.copy()
+    for _ in range(100):
+        middle = (low + high) / 2
+        terms = base - np.log(top[:, None] + middle[:, None] - scores)
+        over = np.log(coefs) + logsumexp(terms, axis=1) > 0
+        low, high = np.where(over, middle, low), np.where(over, high, middle)
+    found = base + np.log(coefs[:, None]) - np.log(top[:, None] + high[:, None] - scores)
+    return found - logsumexp(found, axis=1, keepdims=True)
+
+
+# ---- the runs ----
+
+
+class DirectRun(PPORun):
+    """Be a run without a critic; a subclass says what a batch teaches, by `plan` and `loss`.
+
+    Arguments as in PPORun. Yields PPOSteps: clip_fraction and kl_old are 0 where nothing is
+    clipped, explained_variance is what the baseline takes of the returns' variance. With a pool
+    the batch is an old one: score and texts are its own, KL is read along its responses.
+    """
+
+    least, multiple, offline = 2, 1, False
+
+    def __init__(self, policy, reference, tokenizer, prompts, score, config=None):
+        config = config or DirectConfig(group=max(2, self.least))
+        if not isinstance(config, DirectConfig):
+            raise PPOError(f"config is a {type(config).__name__}; expected a DirectConfig")
+        if config.group < self.least or config.group % self.multiple:
+            raise PPOError(
+                f"group is {config.group}; {type(self).__name__} expects {self.least} or more"
+                + (f", a multiple of {self.multiple}" if self.multiple > 1 else "")
+            )
+        if config.pool and not self.offline:
+            raise PPOError(f"{type(self).__name__} learns from its own fresh samples; expected "
+                           f"pool to be 0")  # fmt: skip
+        super().__init__(policy, reference, tokenizer, prompts, score, config)
+        self.pool = {}
+
+    def batch_prompts(self):
+        """List this step's prompts, `group` times each, the order as in PPORun."""
+        count, total, found = self.config.samples // self.config.group, len(self.prompts), []
+        for at in range(self.step * count, (self.step + 1) * count):
+            turn, place = divmod(at, total)
+            order = random.Random(f"{self.config.seed}/{turn}").sample(range(total), total)
+            found += [self.prompts[order[place]]] * self.config.group
+        return found
+
+    @torch.no_grad()
+    def rollout(self):
+        """Draw and score a batch, or take one of the pool and read it with the policy as it is."""
+        if not self.config.pool:
+            return super().rollout()
+        turn = self.step % self.config.pool
+        if turn not in self.pool:
+            policy, step = self.policy, self.step
+            self.policy, self.step = self.reference, turn
+            try:
+                self.pool[turn] = super().rollout()
+            finally:
+                self.policy, self.step = policy, step
+        self._read(self.pool[turn])
+        return self.pool[turn]
+
+    def plan(self, rollout):
+        """Return (minibatches as lists of rows, what `loss` needs of the whole batch, info)."""
+        raise NotImplementedError
+
+    def loss(self, rollout, part, lesson):
+        """Return (loss, info) of some rows."""
+        raise NotImplementedError
+
+    def returns(self, rollout):
+        """Return score - kl_coef (log pi - log ref) of each response, (B,) [score]."""
+        gap = (rollout.logprobs - rollout.ref_logprobs) * rollout.real
+        return rollout.scores - self.kl_coef * gap.sum(1)
+
+    def grouped(self, values):
+        """Return values (B,) as (P, K), a row a prompt."""
+        return values.view(-1, self.config.group)
+
+    def update(self, rollout):
+        """Make the passes over one batch; return what happened, as a dict of numbers."""
+        config, infos = self.config, []
+        parts, lesson, shared = self.plan(rollout)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * cosine(self.step, config.steps, config.warmup)
+        rng = random.Random(f"{config.seed}/{self.step}/minibatches")
+        for _ in range(config.epochs):
+            for part in rng.sample(parts, len(parts)):
+                infos.append(self._descend(*self.loss(rollout, part, lesson)))
+        keep, gap = rollout.real.bool(), (rollout.logprobs - rollout.drawn_logprobs).abs()
+        mean = {k: sum(i[k] for i in infos) / len(infos) for k in infos[0]}
+        zeros = dict.fromkeys(("clip_fraction", "kl_old", "value_loss", "ptx_loss"), 0.0)
+        return zeros | mean | shared | {
+            "first_clip_fraction": infos[0].get("clip_fraction", 0.0),
+            "ratio_gap": float(gap[keep].mean()),
+            "lr": self.optimizer.param_groups[0]["lr"],
+        }  # fmt: skip
+
+    def _descend(self, loss, info):
+        """Take one gradient step; return the info as numbers."""
+        if not torch.isfinite(loss):
+            raise PPOError(
+                f"the loss is {loss.item()} at step {self.step}: the learning rate "
+                f"{self.config.lr:g} is the usual cause; the policy before it is back in place"
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters(), self.config.clip)
+        self.optimizer.step()
+        found = info | {"policy_loss": loss.detach(), "grad_norm": norm}
+        return {k: float(v) for k, v in found.items()}
+
+    def _split(self, rows):
+        """Deal rows out to the minibatches."""
+        count = self.config.minibatches
+        return [rows[i::count] for i in range(min(count, len(rows)))]
+
+    def _token_logprobs(self, rollout, part):
+        """Return (log pi of the N real tokens of some rows, which row each stands in)."""
+        table, _, chosen = self._forward(self.policy, rollout, part)
+        return table.gather(1, chosen)[:, 0], rollout.real[part].bool().nonzero()[:, 0]
+
+
+class RLOORun(DirectRun):
+    """Be a run of RLOO: REINFORCE whose baseline is the mean of the others (Ahmadian et al. 2024).
+
+    The KL is charged in the reward. As in PPO, `cliprange` brakes several updates on one batch.
+    """
+
+    def advantages(self, rollout):
+        """Return one advantage a response, (B,)."""
+        return rloo_advantages(self.grouped(self.returns(rollout))).flatten()
+
+    def plan(self, rollout):
+        """Give every token of a response the response's advantage."""
+        advantages, returns = self.advantages(rollout), self.returns(rollout)
+        quiet = explained_variance(returns - advantages, returns)
+        return rollout.parts, advantages, {"explained_variance": quiet}
+
+    def loss(self, rollout, part, lesson):
+        """Return PPO's clipped loss, its ratio 1 at the first update."""
+        logprobs, rows = self._token_logprobs(rollout, part)
+        old = rollout.logprobs[part][rollout.real[part].bool()]
+        return policy_loss(logprobs, old, lesson[part][rows], self.config.cliprange)
+
+
+class ReinforceRun(RLOORun):
+    """Be a run of REINFORCE with a moving mean of earlier batches as baseline (Williams 1992).
+
+    b = sum_i memory^i mean_i / sum_i memory^i over the mean returns of the batches before; in the
+    first batch, the mean of all other responses.
+    """
+
+    least = 1
+
+    def advantages(self, rollout):
+        """Return return minus baseline, (B,)."""
+        returns = self.returns(rollout)
+        if not self.history:
+            return rloo_advantages(returns[None])[0]
+        means = [s.score - self.kl_coef * s.kl_k1 for s in self.history]
+        odds = [self.config.memory**age for age in range(len(means))][::-1]
+        return returns - sum(w * m for w, m in zip(odds, means)) / sum(odds)
+
+
+class GRPORun(RLOORun):
+    """Be a run of GRPO (Shao et al. 2024): advantages of the group, divided by its spread; k3 in
+    the loss.
+
+    `divide=False` leaves the division out; `k3_loss=False` charges the KL in the reward.
+    """
+
+    def advantages(self, rollout):
+        """Return one advantage a response, (B,)."""
+        paid = rollout.scores if self.config.k3_loss else self.returns(rollout)
+        return grpo_advantages(self.grouped(paid), self.config.divide).flatten()
+
+    def loss(self, rollout, part, lesson):
+        """Return the clipped loss, plus kl_coef k3 where that is the dial."""
+        loss, info = super().loss(rollout, part, lesson)
+        if not self.config.k3_loss:
+            return loss, info
+        logprobs, _ = self._token_logprobs(rollout, part)
+        theirs = rollout.ref_logprobs[part][rollout.real[part].bool()]
+        return loss + self.kl_coef * k3_loss(logprobs, theirs), info
+
+
+class RejectionRun(DirectRun):
+    """Be a run of rejection sampling: next-token loss on the best of each group (RAFT, Dong et al.
+    2023).
+
+    Best by score minus the KL charge, so that pi*, where all are alike, is at rest. With a pool it
+    is best-of-n distillation: the best of n reference samples by score alone, whatever kl_coef is.
+    """
+
+    offline = True
+
+    def plan(self, rollout):
+        """Keep the best row of each group."""
+        paid = rollout.scores if self.config.pool else self.returns(rollout)
+        rows = best_rows(self.grouped(paid))
+        return self._split(rows), None, {"explained_variance": 0.0}
+
+    def loss(self, rollout, part, lesson):
+        """Return -mean log pi of the kept responses [nats a token]."""
+        return -self._token_logprobs(rollout, part)[0].mean(), {}
+
+
+class DPORun(DirectRun):
+    """Be a run of DPO (Rafailov et al. 2023) on pairs of responses, two neighbours of a group.
+
+    Online, fresh pairs at each step (Guo et al. 2024); with a pool offline, pairs of the reference
+    labelled once. With Bradley-Terry labels the optimum is that of J at the same kl_coef.
+    """
+
+    multiple, offline = 2, True
+
+    def __init__(self, *parts, **named):
+        super().__init__(*parts, **named)
+        if not self.kl_coef > 0:
+            raise PPOError(f"kl_coef is {self.kl_coef}; expected more than 0: DPO divides by it")
+
+    def pairs(self, rollout):
+        """Return the rows of the chosen and of the rejected responses, two lists."""
+        turn = self.step % self.config.pool if self.config.pool else self.step
+        rng = random.Random(f"{self.config.seed}/{turn}/labels")
+        first = label_pairs(rollout.scores.view(-1, 2), self.config.labels, rng).tolist()
+        chosen = [2 * n + (not won) for n, won in enumerate(first)]
+        return chosen, [row ^ 1 for row in chosen]
+
+    def plan(self, rollout):
+        """Keep the two of a pair in one minibatch."""
+        chosen, rejected = map(self._split, self.pairs(rollout))
+        parts = [c + r for c, r in zip(chosen, rejected)]
+        return parts, None, {"explained_variance": 0.0}
+
+    def loss(self, rollout, part, lesson):
+        """Return DPO's loss of the pairs, the chosen standing in the first half."""
+        logprobs, rows = self._token_logprobs(rollout, part)
+        ours = torch.zeros(len(part), device=logprobs.device).index_add(0, rows, logprobs)
+        theirs = rollout.ref_logprobs[part].sum(1)
+        half = len(part) // 2
+        loss, _ = dpo_loss(ours[:half], ours[half:], theirs[:half], theirs[half:], self.kl_coef)
+        return loss, {}
