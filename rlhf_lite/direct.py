@@ -159,44 +159,55 @@ def best_rows(returns):
     return [p * count + int(k) for p, k in enumerate(returns.argmax(1))]
 
 
-def fixed_point(base_logprobs, scores, kl_coef, divide=False, forward=False):
+def fixed_point(base_logprobs, scores, kl_coef, divide=False, forward=0):
     """Find where GRPO comes to rest with large groups: (log pi (P, S) [nats], coefficient (P,)).
 
     Divided by the group's sd, a prompt is trained at its own kl_coef sd_pi(score). With the KL in
-    the reward the rest is ref exp(s / beta) / Z (Korbak et al. 2022); with k3 in the loss
-    (`forward`) it is beta ref / (lambda - s), where lambda makes it sum to 1. Of several roots the
-    one that is reached from the reference. base_logprobs, scores (P, S), of all answers.
+    the reward the rest is ref exp(s / beta) / Z (Korbak et al. 2022). With k3 in the loss of
+    answers of `forward` tokens, S = W^forward, each token comes to beta ref / (lambda - Q): Q is
+    the score to expect after it, and lambda makes it sum to 1. Of several roots the one reached
+    from the reference. base_logprobs, scores (P, S), of all answers.
     """
     base, scores = np.asarray(base_logprobs, float), np.asarray(scores, float)
-    solve = _forward_rest if forward else _tilted_rest
     coefs = np.full(len(scores), float(kl_coef))
-    found = solve(base, scores, coefs)
-    for _ in range(500 if divide else 0):
+    found = _rest(base, scores, coefs, forward)
+    for _ in range(80 if divide else 0):
         odds = np.exp(found)
         mean = (odds * scores).sum(1, keepdims=True)
         coefs = kl_coef * np.sqrt((odds * (scores - mean) ** 2).sum(1))
-        found = solve(base, scores, coefs)
+        found = _rest(base, scores, coefs, forward)
     return found, coefs
 
 
-def _tilted_rest(base, scores, coefs):
-    """Return log of ref exp(s / beta) / Z, a beta for each prompt."""
-    tilted = base + scores / coefs[:, None]
-    return tilted - logsumexp(tilted, axis=1, keepdims=True)
+def _rest(base, scores, coefs, forward):
+    """Return log pi (P, S) at rest, a coefficient for each prompt."""
+    if not forward:
+        tilted = base + scores / coefs[:, None]
+        return tilted - logsumexp(tilted, axis=1, keepdims=True)
+    width, total, left, value = round(scores.shape[1] ** (1 / forward)), 0.0, base, scores
+    for _ in range(forward):
+        left, value = (t.reshape(len(coefs), -1, width) for t in (left, value))
+        mass = logsumexp(left, axis=2, keepdims=True)
+        chosen = _forward_rest(left - mass, value, coefs[:, None, None])
+        spread = scores.shape[1] // (chosen.shape[1] * width)
+        total = total + np.repeat(chosen.reshape(len(coefs), -1), spread, axis=1)
+        left, value = mass[..., 0], (np.exp(chosen) * value).sum(2)
+    return total
 
 
-def _forward_rest(base, scores, coefs):
-    """Return log of beta ref / (lambda - s): where E[s] - beta KL(ref || pi) is largest."""
-    top = scores.max(1)
-    # At top + beta the sum is 1 or less, and next to the top it has no bound.
-    low, high = np.zeros(len(scores)), coefs.copy()
-    for _ in range(100):
+def _forward_rest(base, values, coefs):
+    """Return log of beta ref / (lambda - value) on the last axis: where E[value] - beta KL(ref ||
+    pi) is largest.
+    """
+    gap = values.max(-1, keepdims=True) - values
+    # With lambda at the top + beta the sum is 1 or less; at the top itself it has no bound.
+    low, high = 0 * gap[..., :1], coefs + 0 * gap[..., :1]
+    for _ in range(60):
         middle = (low + high) / 2
-        terms = base - np.log(top[:, None] + middle[:, None] - scores)
-        over = np.log(coefs) + logsumexp(terms, axis=1) > 0
+        over = coefs * (np.exp(base) / (middle + gap)).sum(-1, keepdims=True) > 1
         low, high = np.where(over, middle, low), np.where(over, high, middle)
-    found = base + np.log(coefs[:, None]) - np.log(top[:, None] + high[:, None] - scores)
-    return found - logsumexp(found, axis=1, keepdims=True)
+    found = base + np.log(coefs) - np.log(high + gap)
+    return found - logsumexp(found, axis=-1, keepdims=True)
 
 
 # ---- the runs ----
