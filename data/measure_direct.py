@@ -126,9 +126,9 @@ def train_bed(method, seed, lr, steps=BED_STEPS, every=10, look=bed_exact, **dia
 def to_rest(run):
     """Return KL(pi || the rest of large groups) of a GRPO policy."""
     config, ours = run.config, bed_logprobs(run.policy)
-    rest = direct.fixed_point(
-        BED.base_logprobs, BED.scores, BED_COEF, config.divide, config.k3_loss
-    )[0]
+    # With the KL in the reward it is divided as well, and pi*, where all returns are equal, rests.
+    looks = (config.divide, 3) if config.k3_loss else (False, 0)
+    rest = direct.fixed_point(BED.base_logprobs, BED.scores, BED_COEF, *looks)[0]
     return kl(ours, rest)
 
 
@@ -138,7 +138,7 @@ def kl(left, right):
 
 
 def tune(method):
-    """Return {rate: KL(pi || pi*) at the end} on the seed for tuning; a stopped run is no choice."""
+    """Return {rate: KL(pi || pi*) at the end} on the seed for tuning, 99 for a stopped run."""
     found = {}
     for lr in RATES:
         run = train_bed(method, TUNED_ON, lr, BED_STEPS // 2, every=BED_STEPS // 2)
@@ -200,13 +200,12 @@ def coverage(seed, pool, lr):
         if step.step % 10 == 0:
             rows.append([step.step, *look(run.policy)])
     ideal = [float(best[tuple(side)].mean()) for side in (chosen, rejected)]
-    return rounded({
-        "pairs": len(pairs), "curve": rows, "best": [*ideal, float((np.exp(best) * ~seen).sum(1).mean())],
-    })  # fmt: skip
+    ideal.append(float((np.exp(best) * ~seen).sum(1).mean()))
+    return rounded({"pairs": len(pairs), "curve": rows, "best": ideal})
 
 
 def rests():
-    """Return where GRPO rests with prompts of unlike spread: KL to the base and to pi*, a prompt."""
+    """Return where GRPO rests with prompts of unlike spread: KL to the base and to pi*."""
     scores = BED.scores * np.array(SPREADS)[:, None]
     best = optimum.optimal_logprobs(BED.base_logprobs, scores, BED_COEF)
 
@@ -221,7 +220,7 @@ def rests():
     found = {"pi*": rows(best)}
     for name, divide, forward in (
         ("undivided", False, False), ("divided", True, False),
-        ("undivided, k3", False, True), ("divided, k3", True, True),
+        ("undivided, k3", False, 3), ("divided, k3", True, 3),
     ):  # fmt: skip
         table, coefs = direct.fixed_point(BED.base_logprobs, scores, BED_COEF, divide, forward)
         found[name] = rows(table) | {"coef": coefs.tolist()}
@@ -252,7 +251,8 @@ def pulls_of_k3(seed):
     return {
         "error to KL(ref || pi)": float((k3 - forward).norm() / forward.norm()),
         "error to KL(pi || ref)": float((k3 - backward).norm() / backward.norm()),
-        "cosine to KL(pi || ref)": cosine(k3, backward), "lengths": float(k3.norm() / backward.norm()),
+        "cosine to KL(pi || ref)": cosine(k3, backward),
+        "lengths": float(k3.norm() / backward.norm()),
     }  # fmt: skip
 
 
@@ -325,7 +325,7 @@ def train_lm(bench, gold, method, seed):
 
 def lm_results(seeds, train=True):
     """Return the arms on the language model, those that are done, as {name: [a seed each]}."""
-    bench = gold = None
+    parts = []
     found = {}
     for seed in seeds:
         for method in LM_ORDER:
@@ -333,10 +333,11 @@ def lm_results(seeds, train=True):
             if not (PARTIAL / f"{name}.json").exists():
                 if not train:
                     continue
-                bench = bench or Bench()
-                gold = gold or bench.gold("scholar")
+                if not parts:
+                    bench = Bench()
+                    parts += [bench, bench.gold("scholar")]
             found.setdefault(method, []).append(
-                kept(name, lambda m=method, s=seed: train_lm(bench, gold, m, s))
+                kept(name, lambda p=parts, m=method, s=seed: train_lm(*p, m, s))
             )
     return found
 
@@ -357,18 +358,20 @@ def claims_of(bed, lm):
     def less(left, right):
         return [a - b for a, b in zip(left, right)]
 
-    thin, rich = bed["coverage"]["thin"], bed["coverage"]["rich"]
-    rest = bed["rests"]
+    few = thin, _ = bed["coverage"]["thin"], bed["coverage"]["rich"]
+    further = [
+        a - b for a, b in zip(bed["rests"]["divided"]["to base"], bed["rests"]["pi*"]["to base"])
+    ]
     found = {
         "KL to pi*, worse of PPO and RLOO": worst("PPO", "RLOO, k = 4"),
         "KL to pi*, GRPO as published": end("GRPO"),
-        "KL to pi*, thin - rich pairs": less(*([c["curve"][-1][1] for c in t] for t in (thin, rich))),
+        "KL to pi*, thin - rich pairs": less(*([c["curve"][-1][1] for c in t] for t in few)),
         "KL to pi*, thin pairs": [c["curve"][-1][1] for c in thin],
         "gradient variance, k = 2 / k = 8": [
             n["RLOO, k = 2"][1][0] / n["RLOO, k = 8"][1][0] for n in bed["noise"]
         ],
-        "KL to base beyond pi*, narrow prompt": [rest["divided"]["to base"][0] - rest["pi*"]["to base"][0]],
-        "KL to base beyond pi*, wide prompt": [rest["divided"]["to base"][3] - rest["pi*"]["to base"][3]],
+        "KL to base beyond pi*, narrow prompt": further[:1],
+        "KL to base beyond pi*, wide prompt": further[3:],
         "log pi of chosen gained, thin pairs": [c["curve"][-1][5] - c["curve"][0][5] for c in thin],
         "unseen mass gained, thin pairs": [c["curve"][-1][7] - c["curve"][0][7] for c in thin],
         "k3 error to KL(ref || pi)": [k["error to KL(ref || pi)"] for k in bed["k3"]],
@@ -379,7 +382,9 @@ def claims_of(bed, lm):
         theirs = runs.read_run("ppo")["results"]["claims"]["share of the gain at 0.54"]
         found |= {
             "share of the gain, RLOO - PPO": less(share["RLOO, k = 4"], theirs),
-            "share of the gain, DPO online - offline": less(share["DPO online"], share["DPO offline"]),
+            "share of the gain, DPO online - offline": less(
+                share["DPO online"], share["DPO offline"]
+            ),
         }  # fmt: skip
     return rounded(found)
 

@@ -162,11 +162,11 @@ def best_rows(returns):
 def fixed_point(base_logprobs, scores, kl_coef, divide=False, forward=0):
     """Find where GRPO comes to rest with large groups: (log pi (P, S) [nats], coefficient (P,)).
 
-    Divided by the group's sd, a prompt is trained at its own kl_coef sd_pi(score). With the KL in
-    the reward the rest is ref exp(s / beta) / Z (Korbak et al. 2022). With k3 in the loss of
-    answers of `forward` tokens, S = W^forward, each token comes to beta ref / (lambda - Q): Q is
-    the score to expect after it, and lambda makes it sum to 1. Of several roots the one reached
-    from the reference. base_logprobs, scores (P, S), of all answers.
+    Where only the score is divided by the group's sd, a prompt is trained at its own kl_coef
+    sd_pi(score). Under an exact KL(pi || ref) the rest is ref exp(s / beta) / Z (Korbak et al.
+    2022). Under k3 in the loss of answers of `forward` tokens, S = W^forward, each token comes to
+    beta ref / (lambda - Q): Q is the score to expect after it, and lambda makes it sum to 1. Of
+    several roots the one reached from the reference. base_logprobs, scores (P, S), of all answers.
     """
     base, scores = np.asarray(base_logprobs, float), np.asarray(scores, float)
     coefs = np.full(len(scores), float(kl_coef))
