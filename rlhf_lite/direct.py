@@ -174,7 +174,9 @@ def fixed_point(base_logprobs, scores, kl_coef, divide=False, forward=0):
     for _ in range(80 if divide else 0):
         odds = np.exp(found)
         mean = (odds * scores).sum(1, keepdims=True)
-        coefs = kl_coef * np.sqrt((odds * (scores - mean) ** 2).sum(1))
+        spread = np.sqrt((odds * (scores - mean) ** 2).sum(1))
+        # Where the spread dies out the prompt ends on its best answer; 0 would leave no number.
+        coefs = kl_coef * np.maximum(spread, 1e-3)
         found = _rest(base, scores, coefs, forward)
     return found, coefs
 
