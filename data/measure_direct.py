@@ -23,7 +23,7 @@ from rlhf_lite import direct, optimum, ppo, runs
 from rlhf_lite.runtime import DATA
 
 SEEDS = (0, 1, 2)
-QUICK_SEEDS = (0, 1, 2, 3, 4)  # where a run takes less than a minute and no race is on
+QUICK = (0, 1, 2, 3, 4)  # where a run takes less than a minute and no race is on
 TUNED_ON = 10
 RATES = (5e-4, 1e-3, 2e-3, 4e-3)
 BED_COEF, BED_STEPS, BED_SAMPLES = 0.7, 200, 256
@@ -270,10 +270,10 @@ def bed_results():
     return {
         "coef": BED_COEF, "steps": BED_STEPS, "samples": BED_SAMPLES, "tuning": tuning,
         "tuned on": TUNED_ON, "rates": rates, "arms": arms, "spreads": SPREADS, "rests": rests(),
-        "noise": [kept(f"noise-{s}", lambda s=s: noise(s)) for s in QUICK_SEEDS],
-        "k3": [kept(f"k3-{s}", lambda s=s: pulls_of_k3(s)) for s in QUICK_SEEDS],
+        "noise": [kept(f"noise-{s}", lambda s=s: noise(s)) for s in QUICK],
+        "k3": [kept(f"k3-{s}", lambda s=s: pulls_of_k3(s)) for s in QUICK],
         "coverage": {
-            name: [kept(f"pairs-{name}-{s}", lambda s=s, p=p: coverage(s, p, lr)) for s in QUICK_SEEDS]
+            name: [kept(f"pairs-{name}-{s}", lambda s=s, p=p: coverage(s, p, lr)) for s in QUICK]
             for name, p in (("thin", THIN), ("rich", RICH))
         },
     }  # fmt: skip
