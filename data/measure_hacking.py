@@ -48,6 +48,9 @@ SHOWN = "policy single 0.0 0"  # whose texts the slider shows, step by step
 FIXED = (5, 40, 70)  # prompts that they answer
 PICKED = (0, 7, 14)  # prompts of the pool whose best of n the slider shows
 STRIDE = 10  # every tenth stranger is asked about
+FRESH = slice(3, None, 5)  # other strangers, for predictions made after those
+FRESH_SEEDS = (3, 4, 5)
+NOISE_CORRELATION = 0.31  # of 300-label proxies with gold, as first measured
 TURN = 8  # steps after which the iterated round asks for new labels
 FOLDER = DATA / "runs" / "my-hacking"
 POOL = DATA / "runs" / "hacking.npz"
@@ -334,6 +337,37 @@ def strangers(own):
     return found
 
 
+def fresh_strangers(own):
+    """Test on other strangers, with other labels and other seeds, what `strangers` let one expect:
+    {"100 labels", "300 labels", "light noise": curves of gold (seeds, P, K)}.
+    """
+    path = FOLDER / "fresh.json"
+    if path.exists():
+        return json.loads(path.read_text())
+    people = [p.name for p in own.world.people if p.exposure <= 1][FRESH]
+    texts = []
+    for number, name in enumerate(people):
+        said = respond(own.base, own.tokenizer, [name] * EACH, seed=8800 + number, batch=512)
+        texts += [name + r for r in said]
+    shape = len(people), EACH
+    gold = np.array([own.auditor.utility(own.read(t)) for t in texts]).reshape(shape)
+    found = {}
+    for count in (100, FEW):
+        for seed in FRESH_SEEDS:
+            score = own.train("whole", own.labels(count, seed), seed)
+            table = score(texts).numpy().reshape(shape)
+            curves = [tidy(row) for row in hacking.push(table, gold, NS)]
+            found.setdefault(f"{count} labels", []).append(curves)
+    for seed in FRESH_SEEDS:
+        # As much noise as on the people of the pool: the same sd, not the same correlation.
+        scale = noisy(own, NOISE_CORRELATION, "light", seed) - own.gold
+        noise = np.random.default_rng(90_000 + seed).normal(0, scale.std(), shape)
+        curves = [tidy(row) for row in hacking.push(gold + noise, gold, NS)]
+        found.setdefault("light noise", []).append(curves)
+    path.write_text(json.dumps(found))
+    return found
+
+
 # ---- the record ----
 
 
@@ -550,6 +584,7 @@ def finish(own, done):
     table = {k: [hacking.push(noisy(own, few, k, s), own.gold, NS).tolist() for s in SEEDS]
              for k in ("light", "heavy")}  # fmt: skip
     joined, rows, length = ensembles(own), forms(own, done), length_table(own, done)
+    fresh = fresh_strangers(own)
     results = {
         "arms": done, "sizes": SIZES, "counts": COUNTS, "ns": NS, "fitted": FITTED,
         "checked": CHECKED, "knob": KNOB, "knob count": KNOB_COUNT, "few": FEW,
@@ -561,7 +596,10 @@ def finish(own, done):
         "strangers": strangers(own), "forms": rows, "length": length,
         "fixed prompts": [own.train_prompts[i] for i in FIXED],
         "picks": {f"{z} {c}": picks(own, z, c) for z in SIZES for c in COUNTS},
-        "claims": claims_of(own, done, table, rows, joined, length),
+        "fresh strangers": fresh,
+        "claims": claims_of(own, done, table, rows, joined, length)
+        | {f"fall on strangers, {k}": clustered([hacking.fall(c) for c in v])
+           for k, v in fresh.items()},
     }  # fmt: skip
     runs.write_run("hacking", results, "python data/measure_hacking.py", list(SEEDS))
     print("wrote data/runs/hacking.json")
@@ -577,6 +615,7 @@ def run_arm(own, name):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--pool", action="store_true", help="draw the base samples again")
+    parser.add_argument("--fresh", action="store_true", help="only the test on other strangers")
     parser.add_argument("--only", help="train one arm and print what was found")
     args = parser.parse_args()
     if args.pool:
@@ -584,6 +623,8 @@ def main():
     own = Bench()
     if args.pool:
         return None
+    if args.fresh:
+        return print({k: np.shape(v) for k, v in fresh_strangers(own).items()})
     if args.only:
         return print(json.dumps(run_arm(own, args.only), indent=1))
     done = {}
