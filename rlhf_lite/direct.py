@@ -345,8 +345,14 @@ class RLOORun(DirectRun):
     def loss(self, rollout, part, lesson):
         """Return PPO's clipped loss, its ratio 1 at the first update."""
         logprobs, rows = self._token_logprobs(rollout, part)
-        old = rollout.logprobs[part][rollout.real[part].bool()]
-        return policy_loss(logprobs, old, lesson[part][rows], self.config.cliprange)
+        keep = rollout.real[part].bool()
+        old, theirs = rollout.logprobs[part][keep], rollout.ref_logprobs[part][keep]
+        loss, info = policy_loss(logprobs, old, lesson[part][rows], self.config.cliprange)
+        return loss + self.penalty(logprobs, theirs), info
+
+    def penalty(self, logprobs, ref_logprobs):
+        """Return what the loss charges beside the advantages: nothing, the KL is in the reward."""
+        return 0.0
 
 
 class ReinforceRun(RLOORun):
@@ -380,14 +386,9 @@ class GRPORun(RLOORun):
         paid = rollout.scores if self.config.k3_loss else self.returns(rollout)
         return grpo_advantages(self.grouped(paid), self.config.divide).flatten()
 
-    def loss(self, rollout, part, lesson):
-        """Return the clipped loss, plus kl_coef k3 where that is the dial."""
-        loss, info = super().loss(rollout, part, lesson)
-        if not self.config.k3_loss:
-            return loss, info
-        logprobs, _ = self._token_logprobs(rollout, part)
-        theirs = rollout.ref_logprobs[part][rollout.real[part].bool()]
-        return loss + self.kl_coef * k3_loss(logprobs, theirs), info
+    def penalty(self, logprobs, ref_logprobs):
+        """Return kl_coef k3, where that is the dial."""
+        return self.kl_coef * k3_loss(logprobs, ref_logprobs) if self.config.k3_loss else 0.0
 
 
 class RejectionRun(DirectRun):
