@@ -319,7 +319,8 @@ def train_lm(bench, gold, method, seed):
         "dials": dials, "objective": objective, "objective_se": error,
         "score": float(drawn.scores.mean()), "kl": drawn.kl(), "gold": float(judged.mean()),
         "gold_se": float(judged.std() / len(judged) ** 0.5), "n": len(judged),
-        "seconds": float(np.median([row[-1] for row in steps])) * len(steps), "history": steps, "stopped": stopped,
+        "seconds": float(np.median([row[-1] for row in steps])) * len(steps),
+        "history": steps, "stopped": stopped,
         "told": getattr(run, "told", None), "text": drawn.texts[5][0],
     })  # fmt: skip
 
