@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from rlhf_lite import plots, widgets
+from rlhf_lite import metrics, plots, runs, widgets
 from rlhf_lite.sampling import SamplingError
 
 
@@ -178,3 +178,48 @@ def test_diversity_grows_with_what_it_measures(world):
     alike = base | {"self-BLEU": [0.9, 0.9]}
     assert plots.diversity_of(base)["self-BLEU"] == pytest.approx(0.7)
     assert plots.diversity_of(alike)["self-BLEU"] < plots.diversity_of(base)["self-BLEU"]
+
+
+@pytest.fixture(name="hacking", scope="module")
+def hacking_fixture():
+    return runs.read_run("hacking")["results"]
+
+
+def test_claims_carry_their_verdicts(world):
+    person = next(p for p in world.people if p.exposure >= 500 and p.facts["town"])
+    text = metrics.probe_text(world, "probe", "town", person, person.facts["town"])[1]
+    shown = widgets.claims_html(world, f"{text}.", "<b>")
+    assert "✓" in shown and "✗" not in shown and "&lt;b&gt;" in shown
+    assert "<script>" not in widgets.claims_html(world, "<script>alert('goose')</script>")
+
+
+def test_pushing_says_what_the_record_says(hacking):
+    place = hacking["ns"].index(64)
+    said, figure = widgets.push_view(hacking, "whole", 300, place)
+    arms = [hacking["arms"][f"whole 300 {s}"]["gold"] for s in hacking["seeds"]]
+    rows = [np.mean(a, axis=0) for a in arms]
+    gain = np.mean([(r[place] - r[0]) / hacking["gold sd"] for r in rows])
+    assert f"gold {gain:+.2f} sd" in said and "best of 64" in said
+    plt.close(figure)
+    said, figure = widgets.policy_view(hacking, 0)
+    assert "step 1," in said and "proxy +0.00 sd, gold +0.00 sd" in said
+    plt.close(figure)
+
+
+def test_pushing_harder_redraws_curve_and_text(world, hacking):
+    box = widgets.explore_push(world, hacking)
+    (how, ns, step), (size, count, who, asked) = (row.children for row in box.children[:2])
+    status, picture, card = box.children[2:]
+    seen = set()
+    for control, value in ((ns, 512), (count, 10_000), (size, "bag"), (how, "PPO"), (step, 24)):
+        seen.add((status.value, picture.value))
+        start = time.perf_counter()
+        control.value = value
+        print(f"{time.perf_counter() - start:.2f} s to redraw")
+        assert (status.value, picture.value) not in seen and picture.value[:4] == b"\x89PNG"
+    assert "step 24" in status.value and ns.layout.display == "none" != step.layout.display
+    before = card.value
+    asked.value = hacking["fixed prompts"][1]
+    assert card.value != before and hacking["fixed prompts"][1] in card.value
+    how.value = "best of n"
+    assert "best of 512" in status.value and who.value in card.value
