@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from measure_ppo import Bench
 
-from rlhf_lite import direct, optimum, ppo, runs
+from rlhf_lite import direct, optimum, ppo, runs, testbed
 from rlhf_lite.runtime import DATA
 
 SEEDS = (0, 1, 2)
@@ -77,7 +77,7 @@ def rounded(value, digits=5):
 # ---- the testbed ----
 
 
-BED = optimum.new_testbed(0, words=2)
+BED = testbed.new_testbed(0, words=2)
 
 
 def bed_run(method, seed, lr, steps=BED_STEPS, **dials):
@@ -100,7 +100,7 @@ def bed_logprobs(model):
 
 def bed_exact(model):
     """Return [KL(pi || pi*), KL(pi* || pi), J, KL(pi || pi0)] of a policy."""
-    found = optimum.exact(bed_logprobs(model), BED.base_logprobs, BED.scores, BED_COEF)
+    found = testbed.exact(bed_logprobs(model), BED.base_logprobs, BED.scores, BED_COEF)
     return [found.to_optimum, found.from_optimum, found.objective, found.kl]
 
 
@@ -195,7 +195,7 @@ def coverage(seed, pool, lr):
         told = [float(ours[tuple(side)].mean()) for side in (chosen, rejected)]
         return [*bed_exact(model), *told, unseen]
 
-    best = optimum.optimal_logprobs(BED.base_logprobs, BED.scores, BED_COEF)
+    best = testbed.optimal_logprobs(BED.base_logprobs, BED.scores, BED_COEF)
     rows = [[0, *look(run.policy)]]
     for step in run:
         if step.step % 10 == 0:
@@ -208,7 +208,7 @@ def coverage(seed, pool, lr):
 def rests():
     """Return where GRPO rests with prompts of unlike spread: KL to the base and to pi*."""
     scores = BED.scores * np.array(SPREADS)[:, None]
-    best = optimum.optimal_logprobs(BED.base_logprobs, scores, BED_COEF)
+    best = testbed.optimal_logprobs(BED.base_logprobs, scores, BED_COEF)
 
     def rows(table):
         odds = np.exp(table)

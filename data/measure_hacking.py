@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from make_feedback import ask, make_pool
+from measure_rewards import passes_for
 from scipy.optimize import brentq
 from scipy.stats import spearmanr
 from scipy.stats import t as student
@@ -124,11 +125,6 @@ class Scorer:
         """Return the score of each text, (N,)."""
         with autocast(self.model.device):
             return rewards.score(self.model, self.tokenizer, texts, batch=64)
-
-
-def passes_for(count):
-    """Return how often to read so many labels: about 3,000 in all, 1 to 6 times."""
-    return int(np.clip(round(3000 / count), 1, 6))
 
 
 def make_hacking_pool(own):

@@ -4,7 +4,7 @@ them.
 Shapes, everywhere: B batch, Q query tokens, R response tokens, T = Q + R, V vocabulary, K samples
 per query. Masks are 1 where a token counts. Modules import downward only, in the order runtime,
 grammar, worldfiles, world, models, sampling, training, feedback, annotators, rewards, metrics,
-diversity, optimum, ppo, direct, hacking, runs, claims, plots, widgets, panel, desk.
+diversity, optimum, testbed, ppo, direct, hacking, runs, claims, plots, widgets, panel, desk.
 """
 
 __version__ = "0.1.0"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from rlhf_lite import direct, optimum, ppo
+from rlhf_lite import direct, ppo, testbed
 from rlhf_lite.direct import (
     DirectConfig,
     DirectRun,
@@ -44,13 +44,13 @@ METHODS = {
 
 @pytest.fixture(scope="module")
 def bed():
-    return optimum.new_testbed(words=3)
+    return testbed.new_testbed(words=3)
 
 
 @pytest.fixture(scope="module")
 def small():
     """Four words, 64 answers: small enough for sums over pairs of answers."""
-    return optimum.new_testbed(words=1)
+    return testbed.new_testbed(words=1)
 
 
 def start(bed, kind, score=None, **dials):
@@ -65,7 +65,7 @@ def start(bed, kind, score=None, **dials):
 
 @torch.no_grad()
 def measure(bed, model, kl_coef=COEF):
-    return optimum.exact(bed.sequence_logprobs(model), bed.base_logprobs, bed.scores, kl_coef)
+    return testbed.exact(bed.sequence_logprobs(model), bed.base_logprobs, bed.scores, kl_coef)
 
 
 def weights(run):
@@ -256,7 +256,7 @@ def test_pi_star_is_where_dpo_stops(small):
     pi*, not 0 at the reference.
     """
     base, scores = torch.tensor(small.base_logprobs[0]), torch.tensor(small.scores[0])
-    best = torch.tensor(optimum.optimal_logprobs(small.base_logprobs, small.scores, COEF)[0])
+    best = torch.tensor(testbed.optimal_logprobs(small.base_logprobs, small.scores, COEF)[0])
     first, second = torch.cartesian_prod(*[torch.arange(len(base))] * 2).T
 
     def pull(table):
@@ -298,7 +298,7 @@ def test_nothing_pulls_at_the_fixed_point(small, divide, forward):
 
 
 def test_the_undivided_rest_is_pi_star(small):
-    best = optimum.optimal_logprobs(small.base_logprobs, small.scores, COEF)
+    best = testbed.optimal_logprobs(small.base_logprobs, small.scores, COEF)
     assert np.allclose(fixed_point(small.base_logprobs, small.scores, COEF)[0], best)
 
 

@@ -26,7 +26,7 @@ import torch
 from scipy.stats import chisquare
 from torch.nn.functional import log_softmax
 
-from rlhf_lite import models, optimum, ppo, sampling
+from rlhf_lite import models, ppo, sampling, testbed
 from rlhf_lite.ppo import (
     PPOConfig,
     PPOError,
@@ -83,7 +83,7 @@ def other(wordy):
 
 @pytest.fixture(scope="module")
 def bed():
-    return optimum.new_testbed(words=2)
+    return testbed.new_testbed(words=2)
 
 
 def start(parts, reference=None, score=count_e, prompts=PROMPTS, documents=None, **dials):
@@ -102,7 +102,7 @@ def start_bed(bed, **dials):
 
 @torch.no_grad()
 def measure(bed, model, kl_coef=0.5):
-    return optimum.exact(bed.sequence_logprobs(model), bed.base_logprobs, bed.scores, kl_coef)
+    return testbed.exact(bed.sequence_logprobs(model), bed.base_logprobs, bed.scores, kl_coef)
 
 
 def weights(run):
@@ -925,8 +925,8 @@ def test_a_flipped_sign_is_noticed(bed, monkeypatch):
     with pytest.raises(AssertionError, match="further from the optimum"):
         check_learning(bed, run)
     after = measure(bed, run.policy)
-    best = optimum.optimal_logprobs(bed.base_logprobs, bed.scores, 0.5)
-    optimal = optimum.exact(best, bed.base_logprobs, bed.scores, 0.5)
+    best = testbed.optimal_logprobs(bed.base_logprobs, bed.scores, 0.5)
+    optimal = testbed.exact(best, bed.base_logprobs, bed.scores, 0.5)
     assert after.to_optimum > measure(bed, bed.model).to_optimum and after.kl > optimal.kl + 1
 
 
