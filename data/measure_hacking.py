@@ -231,12 +231,10 @@ def policy_arms():
     """List every policy as {name: (what it is rewarded for, kl_coef, seed)}."""
     found = {}
     for seed in SEEDS:
-        for kind in ("single", "worst", "iterated", "more labels"):
+        for kind in ("single", "worst", "iterated", "more labels", "length"):
             found[f"policy {kind} 0.0 {seed}"] = (kind, 0.0, seed)
-        found[f"policy single {PENALTIES[1]} {seed}"] = ("single", PENALTIES[1], seed)
-    # No prediction rests on these two: one seed each.
-    found["policy length 0.0 0"] = ("length", 0.0, 0)
-    found[f"policy single {PENALTIES[2]} 0"] = ("single", PENALTIES[2], 0)
+        for penalty in PENALTIES[1:]:
+            found[f"policy single {penalty} {seed}"] = ("single", penalty, seed)
     return found
 
 

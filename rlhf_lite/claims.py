@@ -158,7 +158,8 @@ def claims_html(claims, verdicts=None):
     rows = ["".join(f'<th style="{style}">{n}</th>' for n in names)]
     for number, claim in enumerate(claims):
         says = f"{html.escape(claim.says)} <i>({html.escape(claim.source)})</i>"
-        cells = [html.escape(claim.id), claim.kind, says, show_rule(claim.rule)]
+        name = f'<span style="white-space:nowrap">{html.escape(claim.id)}</span>'
+        cells = [name, claim.kind, says, show_rule(claim.rule)]
         if verdicts:
             v = verdicts[number]
             spread = f"{v.value:.3f} [{v.low:.3f}, {v.high:.3f}], {v.seeds} runs"

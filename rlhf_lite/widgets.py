@@ -12,7 +12,8 @@ import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
 
-from rlhf_lite.hacking import distance
+from rlhf_lite.annotators import Reader
+from rlhf_lite.hacking import auditor, distance
 from rlhf_lite.plots import POLICY, REWARD, plot_push, plot_run, plot_shares, plot_trace
 from rlhf_lite.rewards import trace
 from rlhf_lite.sampling import SamplingError, sample
@@ -336,6 +337,7 @@ def explore_push(world, results):
     asked = ipywidgets.Dropdown(options=results["fixed prompts"], description="Prompt")
     status, card = ipywidgets.HTML(), ipywidgets.HTML()
     picture = ipywidgets.Image(format="png", layout={"max_width": "720px"})
+    gold, read = auditor(world), Reader(world)
 
     def draw(_=None):
         best = how.value == "best of n"
@@ -352,7 +354,7 @@ def explore_push(world, results):
             texts = results["arms"][results["shown"]]["examples"][step.value - 1]
             text = texts[1 + results["fixed prompts"].index(asked.value)]
         status.value, picture.value = html.escape(said), figure_png(figure)
-        card.value = claims_html(world, text)
+        card.value = claims_html(world, text, f"gold {gold.utility(read(text)):+.2f} points")
 
     for box in (how, ns, step, size, count, who, asked):
         box.observe(draw, "value")
