@@ -1,8 +1,7 @@
 """Ask the simulated annotators: data/feedback, remade from the base model.
 
-    python data/make_feedback.py           # about five minutes on two cores
-    python data/make_feedback.py --pool    # only the pool of base samples that all experiments
-    share
+    python data/make_feedback.py         # about five minutes on two cores
+    python data/make_feedback.py --pool  # only the pool of base samples that all experiments share
 
 The base model answers prompts; the annotators of annotators.toml are calibrated to the agreement
 that is asked there; then each kind of feedback is asked for, with the annotator and the seed in
@@ -21,10 +20,10 @@ from rlhf_lite.annotators import (
     Panel,
     Reader,
     calibrate,
+    draw_prompts,
     edits,
     information,
     load_annotators,
-    queries,
 )
 from rlhf_lite.feedback import fingerprint, write
 from rlhf_lite.runtime import DATA, pick_device
@@ -56,7 +55,7 @@ def make_pool(world, held_out=False):
             return pool["responses"]
     count, each = (HELD_OUT, HELD_EACH) if held_out else (TRAIN, EACH)
     model, tokenizer = models.load(DATA / "models" / "base", pick_device())
-    prompts = [q for q in queries(world, count, SEED, held_out) for _ in range(each)]
+    prompts = [q for q in draw_prompts(world, count, SEED, held_out) for _ in range(each)]
     said = []
     for start in tqdm(range(0, len(prompts), 480), desc=name, unit=" batches"):
         part = prompts[start : start + 480]
@@ -72,9 +71,7 @@ def make_pool(world, held_out=False):
 
 
 def calibrate_all(world, read_text, pool):
-    """Calibrate every annotator on the pool, write calibration.json, and return them with a
-    table.
-    """
+    """Calibrate every annotator on the pool, write calibration.json, return them with a table."""
     people, table = load_annotators(world, calibrated=False), {}
     agreement = read_text.settings["agreement"]
     for name, person in people.items():
@@ -93,8 +90,9 @@ def calibrate_all(world, read_text, pool):
 
 
 def ask(panel, kind, pool, count, rng):
-    """Return `count` records of one kind from one annotator, on prompts and responses drawn by
-    rng.
+    """Return `count` records of one kind from one annotator.
+
+    The prompts and responses are drawn by rng.
     """
     prompts, found = list(pool), []
     while len(found) < count:

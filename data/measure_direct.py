@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from measure_ppo import Bench
 
-from rlhf_lite import direct, optimum, ppo, runs, testbed
+from rlhf_lite import direct, optimum, policies, ppo, runs, testbed
 from rlhf_lite.runtime import DATA
 
 SEEDS = (0, 1, 2)
@@ -116,7 +116,7 @@ def train_bed(method, seed, lr, steps=BED_STEPS, every=10, look=bed_exact, **dia
             seconds += step.seconds
             if step.step % every == 0:
                 rows.append([step.step * BED_SAMPLES, seconds, *look(run.policy)])
-    except (ppo.PPOError, optimum.OptimumError) as error:
+    except (policies.PolicyError, optimum.OptimumError) as error:
         stopped = str(error)[:120]
     found = {"lr": lr, "seed": seed, "curve": rows, "stopped": stopped}
     if method.startswith("GRPO"):
@@ -240,7 +240,7 @@ def pulls_of_k3(seed):
         return torch.cat([g.flatten() for g in grads if g is not None]).double()
 
     ours = BED.sequence_logprobs(model)
-    k3 = pull((ours.detach().exp() * ppo.kl_estimates(ours, base)[2]).sum(1).mean())
+    k3 = pull((ours.detach().exp() * policies.kl_estimates(ours, base)[2]).sum(1).mean())
     ours = BED.sequence_logprobs(model)
     forward = pull((base.exp() * (base - ours)).sum(1).mean())
     ours = BED.sequence_logprobs(model)
@@ -310,7 +310,7 @@ def train_lm(bench, gold, method, seed):
         for s in run:
             judged = float(gold(s.texts).mean()) if s.step % 3 == 1 or s.step == s.of else None
             steps.append([s.step, s.score, s.kl, judged, s.seconds])
-    except ppo.PPOError as error:
+    except policies.PolicyError as error:
         stopped = str(error)[:200]
     drawn = bench.draw(run.policy, bench.score, FRESH, 1000 + seed)
     objective, error = drawn.objective(LM_COEF)

@@ -25,7 +25,7 @@ from scipy.stats import t as student
 from tqdm import tqdm
 
 from rlhf_lite import hacking, models, ppo, rewards, runs
-from rlhf_lite.annotators import Reader, calibrate, queries
+from rlhf_lite.annotators import Reader, calibrate, draw_prompts
 from rlhf_lite.feedback import fingerprint
 from rlhf_lite.runtime import DATA, autocast
 from rlhf_lite.sampling import respond
@@ -79,7 +79,7 @@ class Bench:
         with np.load(POOL) as file:
             self.gold, self.words = file["gold"].astype(float), file["words"].astype(float)
             self.texts = zlib.decompress(file["texts"].tobytes()).decode().split("\x1e")
-        self.train_prompts = sorted(set(queries(self.world, 84)))
+        self.train_prompts = sorted(set(draw_prompts(self.world, 84)))
 
     # -- labels and proxies --
 
@@ -129,7 +129,7 @@ class Scorer:
 
 def make_hacking_pool(own):
     """Draw EACH base samples to each held-out prompt; write texts, gold and lengths."""
-    prompts = sorted(set(queries(own.world, 21, held_out=True)))
+    prompts = sorted(set(draw_prompts(own.world, 21, held_out=True)))
     said = []
     for number in tqdm(range(len(prompts) * EACH // 512), unit=" batches"):
         path = FOLDER / f"pool-{number:03d}.json"
@@ -201,8 +201,9 @@ def pool_numbers(own, table):
 
 
 def love_of_length(own):
-    """Return the points a word at which the longer of two responses is preferred LONGER of the
-    time.
+    """Return the love of length [points a word].
+
+    With it the longer of two responses is preferred LONGER of the time.
     """
     rng, gaps = np.random.default_rng(5), []
     for said in own.asked.items():
@@ -306,8 +307,9 @@ def turned_pool(own, seed):
 
 
 def strangers(own):
-    """Return gold and proxy of best-of-n on people of whom the base model has read once or never:
-    {"gold", "proxy": (seeds, K), "claims": the true and false ones by n}.
+    """Return gold and proxy of best-of-n on people of whom the base model has read once or never.
+
+    Returns {"gold", "proxy": (seeds, K), "claims": the true and false ones by n}.
     """
     people = [p.name for p in own.world.people if p.exposure <= 1][::STRIDE]
     asked = [name for name in people for _ in range(NS[-1])]
@@ -333,8 +335,9 @@ def strangers(own):
 
 
 def fresh_strangers(own):
-    """Test on other strangers, with other labels and other seeds, what `strangers` let one expect:
-    {"100 labels", "300 labels", "light noise": curves of gold (seeds, P, K)}.
+    """Test what `strangers` let one expect, on other strangers, with other labels and seeds.
+
+    Returns {"100 labels", "300 labels", "light noise": curves of gold (seeds, P, K)}.
     """
     path = FOLDER / "fresh.json"
     if path.exists():
@@ -408,7 +411,7 @@ def falls(done, name):
 
 def peak_of(curves):
     """Return the d at which the mean curve peaks [sqrt nats]."""
-    return float(hacking.distance(NS)[np.mean(curves, 0).argmax()])
+    return float(hacking.root_kl(NS)[np.mean(curves, 0).argmax()])
 
 
 def gold_at(history, kl, key="gold"):
@@ -423,8 +426,9 @@ def common_kl(done, names):
 
 
 def at_common_kl(done, kind, kl_coef=0.0):
-    """Return gold of a remedy minus gold of the single proxy at equal KL, mean over a grid, one
-    number a seed [points].
+    """Return gold of a remedy minus gold of the single proxy at equal KL [points].
+
+    The mean over a grid, one number a seed.
     """
     found = []
     for seed in SEEDS:
@@ -488,7 +492,7 @@ def matched(own, table, seed):
 
 def forms(own, done):
     """Return the fits of both forms to n <= FITTED and what they predict for the last n."""
-    d, kept, rows = hacking.distance(NS), [], []
+    d, kept, rows = hacking.root_kl(NS), [], []
     kept = [i for i, n in enumerate(NS) if 1 < n <= FITTED]
     for size in SIZES:
         for count in COUNTS:
@@ -560,8 +564,9 @@ def claims_of(own, done, table, forms_table, joined, length):
 
 
 def picks(own, size, count):
-    """Return the best of the first n samples by a proxy, {prompt: [[text, gold], ...]}, one
-    for each of NS.
+    """Return the best of the first n samples by a proxy, one for each of NS.
+
+    Returns {prompt: [[text, gold], ...]}.
     """
     table, found = np.load(FOLDER / f"{size} {count} 0.npy"), {}
     with np.load(POOL) as file:

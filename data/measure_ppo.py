@@ -23,8 +23,19 @@ import torch
 from scipy.stats import spearmanr
 from tqdm import tqdm
 
-from rlhf_lite import diversity, feedback, metrics, models, optimum, ppo, rewards, runs, sampling
-from rlhf_lite.annotators import Reader, load_annotators, queries
+from rlhf_lite import (
+    diversity,
+    feedback,
+    metrics,
+    models,
+    optimum,
+    policies,
+    ppo,
+    rewards,
+    runs,
+    sampling,
+)
+from rlhf_lite.annotators import Reader, draw_prompts, load_annotators
 from rlhf_lite.runtime import DATA
 from rlhf_lite.world import World
 
@@ -60,7 +71,7 @@ class Bench:
         self.world = World()
         self.base, self.tokenizer = models.load(DATA / "models" / "base")
         self.reward = rewards.load_reward(DATA / "models" / "reward")[0]
-        self.prompts = sorted(set(queries(self.world, 84)))
+        self.prompts = sorted(set(draw_prompts(self.world, 84)))
 
     def score(self, texts):
         """Return the shipped reward model's scores."""
@@ -100,7 +111,7 @@ class Bench:
 
     def draw(self, policy, score, count, seed):
         """Draw fresh samples to every prompt."""
-        return ppo.draw(policy, self.base, self.tokenizer, self.prompts, score, count, seed)
+        return policies.draw(policy, self.base, self.tokenizer, self.prompts, score, count, seed)
 
 
 @cache
@@ -175,8 +186,9 @@ class Faulty(ppo.PPORun):
 
 
 def new_run(dials, score="model", fault=None, train=True):
-    """Return the run of an arm, its policy untrained; one that is not to train has no steps
-    left.
+    """Return the run of an arm, its policy untrained.
+
+    One that is not to train has no steps left.
     """
     own, dials = bench(), DIALS | dials
     if fault == "flipped sign":
@@ -204,7 +216,7 @@ def run_arm(name, arm):
     try:
         for _ in run:
             pass
-    except ppo.PPOError as error:
+    except policies.PolicyError as error:
         stopped = str(error)
     seconds = time.perf_counter() - start
     judged = name.startswith("sweep") and run.config.kl_coef in JUDGED
@@ -297,7 +309,7 @@ def two_tasks(policy):
     asked = metrics.recall(policy, own.tokenizer, own.world, known, counts)
     heroes = [f"The hero {p.name}" for p in known[:4]]
     told = sampling.sample(policy, own.tokenizer, heroes * 50, 48, seed=3, batch=200)
-    texts = ppo.responses_cut(told, own.tokenizer)[0]
+    texts = sampling.responses_cut(told, own.tokenizer)[0]
     return {
         "fact": float(np.mean([row["truth"] for row in asked])),
         "fact said": float(np.mean([row["hit"] for row in asked])),

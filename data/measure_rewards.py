@@ -19,7 +19,7 @@ from scipy.stats import linregress, spearmanr
 from tqdm import tqdm
 
 from rlhf_lite import metrics, models, rewards, runs
-from rlhf_lite.annotators import Panel, Reader, edits, load_annotators, queries
+from rlhf_lite.annotators import Panel, Reader, draw_prompts, edits, load_annotators
 from rlhf_lite.feedback import fingerprint
 from rlhf_lite.runtime import DATA, pick_device
 from rlhf_lite.sampling import respond
@@ -122,7 +122,7 @@ class Bench:
     def other_wordings(self):
         """Return a pool in wordings that no label was asked in, with its utilities."""
         wordings = ("hero", "so_called", "learned", "citizen")
-        prompts = [q for q in queries(self.world, 24, 7, True, wordings) for _ in range(32)]
+        prompts = [q for q in draw_prompts(self.world, 24, 7, True, wordings) for _ in range(32)]
         said, pool = respond(self.base, self.tokenizer, prompts, seed=77, batch=192), {}
         for prompt, text in zip(prompts, said):
             if text.strip():

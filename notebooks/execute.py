@@ -1,9 +1,9 @@
-"""Run notebooks from top to bottom in a clean kernel and save their outputs: `python
-notebooks/execute.py [NAME ...]`.
+"""Run notebooks from top to bottom in a clean kernel and save their outputs.
 
-Without names it runs all, solutions included. A cell tagged figure-NAME also
-writes its picture to figures/NAME.png. It drops widget state and other metadata that git
-should not see.
+    python notebooks/execute.py [NAME ...]
+
+Without names it runs all, solutions included. A cell tagged figure-NAME also writes its picture to
+figures/NAME.png. It drops widget state and other metadata that git should not see.
 """
 
 import base64
@@ -20,8 +20,9 @@ HERE = Path(__file__).parent
 
 
 def clean(book):
-    """Drop what does not belong in git: widget state, timings, kernel versions, views of dead
-    widgets.
+    """Drop what does not belong in git.
+
+    Widget state, timings, kernel versions, views of dead widgets.
     """
     book.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -57,8 +58,9 @@ def export_figures(book, folder):
 
 
 def execute(path, timeout=1200):
-    """Run one notebook in its own folder; return it, executed and cleaned, and the seconds it
-    took.
+    """Run one notebook in its own folder; return (notebook, seconds).
+
+    The notebook comes back executed and cleaned, with the seconds that it took.
     """
     book, start = nbformat.read(path, as_version=4), time.time()
     client = NotebookClient(

@@ -1,5 +1,4 @@
-"""Simulate people who judge texts, each with values of their own and all with the same kind of
-luck.
+"""Simulate people who judge texts: each has values of their own, all the same kind of luck.
 
 A person has a utility u(text), a sum over aspects that the parser sees, and gives every kind of
 feedback as a reward-rational choice (Jeon, Milli and Dragan 2020): of the options at hand, option c
@@ -17,11 +16,10 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit, logsumexp
 
-from rlhf_lite.feedback import CRITIQUE_ASPECTS, FeedbackError
+from rlhf_lite.feedback import ASPECTS, FeedbackError
 from rlhf_lite.grammar import match
 from rlhf_lite.runtime import DATA
 
-ASPECTS = CRITIQUE_ASPECTS
 NUMBERS = ("true", "false", "unsupported", "tone", "words", "length", "evasive", "garbled")
 WORDINGS = ("plain",)
 LADDER = 7
@@ -133,8 +131,9 @@ class Annotator:
     offset: float = 0.0
 
     def points(self, reading):
-        """Return what each aspect of a text is worth to this person, (8,) in the order of ASPECTS
-        [points].
+        """Return what each aspect of a text is worth to this person, (8,) [points].
+
+        In the order of ASPECTS.
         """
         v = self.values
         length = ((reading.words - v["words"]) / v["words"]) ** 2
@@ -158,8 +157,9 @@ class Annotator:
         return float(self.points(reading).sum())
 
     def losses(self, reading):
-        """Return how much better each aspect could be, (8,) >= 0 [points]; u = constant - their
-        sum.
+        """Return how much better each aspect could be, (8,) >= 0 [points].
+
+        u = constant - their sum.
         """
         v = self.values
         most = {k: max(0.0, v[k]) for k in ("true", "false", "unsupported", "evasive")}
@@ -190,8 +190,9 @@ class Annotator:
         return -np.diff(np.concatenate([[1.0], above, [0.0]]))
 
     def choice_odds(self, utilities):
-        """Return P(option) of a free choice, (N,): softmax(lambda u). Demonstrations and
-        corrections.
+        """Return P(option) of a free choice, (N,): softmax(lambda u).
+
+        Demonstrations and corrections.
         """
         worth = self.rationality * np.asarray(utilities)
         return np.exp(worth - logsumexp(worth))
@@ -302,7 +303,7 @@ def information(odds):
 # ---- what they are asked ----
 
 
-def queries(world, count, seed=0, held_out=False, wordings=WORDINGS):
+def draw_prompts(world, count, seed=0, held_out=False, wordings=WORDINGS):
     """Draw prompts about people whom the corpus tells 500 times or more: a list of `count` str.
 
     held_out: whether about the people whom training never asks for; wordings: of prompts.toml.
@@ -357,9 +358,7 @@ def _strokes(world, line, lines, rng):
 
 
 def _say_in(world, voice, line, used, rng):
-    """Return what `line` says in a frame of another voice, None where that voice has no such
-    frame.
-    """
+    """Return what `line` says in a frame of another voice, None where there is no such frame."""
     weights = world.weights[voice].get(line.frame.topic, {})
     fit = [
         i for i in weights
@@ -379,7 +378,7 @@ def _say_in(world, voice, line, used, rng):
     return world.render(frame, fills)
 
 
-def shared_start(a, b):
+def _shared_start(a, b):
     """Return how many characters two texts share from their beginning."""
     return next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
 
@@ -389,8 +388,8 @@ def changed_span(before, after):
 
     What stands in front is common, and so is what stands behind.
     """
-    start = shared_start(before, after)
-    tail = shared_start(before[start:][::-1], after[start:][::-1])
+    start = _shared_start(before, after)
+    tail = _shared_start(before[start:][::-1], after[start:][::-1])
     return start, len(before) - tail, len(after) - tail
 
 
@@ -434,8 +433,9 @@ class Panel:
         )
 
     def demonstrate(self, prompt, responses):
-        """Return a demonstration record: the response that this person would have given, of those
-        at hand.
+        """Return a demonstration record.
+
+        It holds the response that this person would have given, of those at hand.
         """
         odds = self.annotator.choice_odds([self.utility(prompt, r) for r in responses])
         return self._record(

@@ -72,8 +72,9 @@ class Verdict:
 
 
 def load_claims(path=DATA / "claims.toml", notebook=None):
-    """Return the registered Claims, of one notebook or of all; raise ClaimError where one is
-    faulty.
+    """Return the registered Claims, of one notebook or of all.
+
+    Raises ClaimError where one is faulty.
     """
     try:
         rows = tomllib.loads(path.read_text())["claim"]
@@ -151,7 +152,7 @@ def judge(claim, record=None):
     return Verdict(claim, word, value, low, high, n, "by its rule")
 
 
-def claims_html(claims, verdicts=None):
+def predictions_html(claims, verdicts=None):
     """Return a table of claims as HTML, with verdicts where they are given."""
     style = "text-align:left;vertical-align:top;padding:4px 10px;white-space:normal"
     names = ["", "kind", "we predict", "rule"] + (["measured", "verdict"] if verdicts else [])
@@ -173,28 +174,38 @@ def claims_html(claims, verdicts=None):
 
 
 def scoreboard(claims=None):
-    """Return the scoreboard of claims as Markdown: a line that counts, and a table of verdicts.
+    """Return the scoreboard of claims as Markdown: counts, and folded below them every verdict.
 
     claims: list of Claim, all that are registered if not given; every number is read from its
     recorded run, and a claim whose run is still to come is only counted.
     """
     known = load_claims() if claims is None else claims
     verdicts = [judge(c) for c in known if (DATA / "runs" / f"{c.run}.json").exists()]
-    counts = {w: sum(v.word == w for v in verdicts) for w in COLOURS}
-    counts |= {"registered and not yet run": len(known) - len(verdicts)}
-    rows = [
-        f"{len(known)} predictions: " + ", ".join(f"{n} {w}" for w, n in counts.items()) + ".",
-        "",
+    waiting = len(known) - len(verdicts)
+    lines = [f"| notebook | {' | '.join(COLOURS)} |", "|---" * (1 + len(COLOURS)) + "|"]
+    books = {
+        c.notebook: [v.word for v in verdicts if v.claim.notebook == c.notebook] for c in known
+    }
+    books = {**books, f"**all {len(known)}**": [v.word for v in verdicts]}
+    for book, words in books.items():
+        lines.append(f"| {book} | {' | '.join(str(words.count(w)) for w in COLOURS)} |")
+    if waiting:
+        lines += ["", f"{waiting} more registered and not yet run."]
+    lines += [
+        "", f"<details><summary>All {len(verdicts)} verdicts</summary>", "",
         "| | kind | predicted before the run | rule | measured, 95% interval | runs | verdict |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for v in verdicts:
-        measured = f"{v.value:.3g} [{v.low:.3g}, {v.high:.3g}]"
-        word = v.word if v.why == "by its rule" else f"{v.word}: {v.why}"
-        cells = (v.claim.id, v.claim.kind, v.claim.says, show_rule(v.claim.rule), measured)
-        cells = [c.replace("|", "\\|") for c in (*cells, str(v.seeds), word)]
-        rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join(rows)
+        "|---|---|---|---|---|---|---|", *map(_row, verdicts), "", "</details>",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _row(verdict):
+    """Return a verdict as a row of a Markdown table."""
+    claim = verdict.claim
+    measured = f"{verdict.value:.3g} [{verdict.low:.3g}, {verdict.high:.3g}]"
+    word = verdict.word if verdict.why == "by its rule" else f"{verdict.word}: {verdict.why}"
+    cells = claim.id, claim.kind, claim.says, show_rule(claim.rule), measured, verdict.seeds, word
+    return f"| {' | '.join(str(c).replace('|', chr(92) + '|') for c in cells)} |"
 
 
 def show_rule(rule):

@@ -4,42 +4,35 @@
     for step in run:
         print(step.score, step.kl, step.objective)
 
-Every run is a PPORun without a critic: the same batches, records, brakes and checkpoints. What
-differs is what a batch teaches. Omits length normalisation, several passes with a stale reference
-and every variant of DPO (IPO, KTO, ...). Notebook 13 writes them out.
+Every run is a PolicyRun as PPO is: the same batches, records, brakes and checkpoints. What differs
+is what a batch teaches. Omits length normalisation, several passes with a stale reference and every
+variant of DPO (IPO, KTO, ...). Notebook 13 writes them out.
 """
 
 import random
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from scipy.special import logsumexp
 from torch.nn.functional import logsigmoid
 
-from rlhf_lite.ppo import (
-    PPOConfig,
-    PPOError,
-    PPORun,
+from rlhf_lite.policies import (
+    PolicyConfig,
+    PolicyError,
+    PolicyRun,
     explained_variance,
     kl_estimates,
-    policy_loss,
 )
-from rlhf_lite.training import cosine
+from rlhf_lite.ppo import policy_loss
 
 LABELS = ("bradley-terry", "argmax")
-CRITIC_DIALS = (
-    "critic", "value_lr", "value_clip", "value_coef", "lam", "charge", "kl_loss", "whiten",
-    "ptx_coef", "ptx_batch",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
-class DirectConfig(PPOConfig):
-    """Hold the dials of a run without a critic; those that need one are refused."""
+class DirectConfig(PolicyConfig):
+    """Hold the dials of a run without a critic."""
 
-    critic: str = "head"
-    """Not used: the head stays at 0 and gets no gradient."""
     memory: float = 0.8
     """Weight of the batches before in REINFORCE's baseline, multiplied in each step."""
     group: int = 4
@@ -56,16 +49,12 @@ class DirectConfig(PPOConfig):
     def __post_init__(self):
         """Check that the dials make sense."""
         super().__post_init__()
-        defaults = {f.name: f.default for f in fields(self)}
-        for name in CRITIC_DIALS:
-            if getattr(self, name) != defaults[name]:
-                raise PPOError(f"{name} has no effect without a critic; expected it left alone")
         if self.labels not in LABELS:
-            raise PPOError(f"labels is {self.labels!r}; expected {' or '.join(LABELS)}")
+            raise PolicyError(f"labels is {self.labels!r}; expected {' or '.join(LABELS)}")
         if self.pool < 0:
-            raise PPOError(f"pool is {self.pool}; expected a number of batches, or 0")
+            raise PolicyError(f"pool is {self.pool}; expected a number of batches, or 0")
         if self.group < 1 or self.samples % self.group:
-            raise PPOError(
+            raise PolicyError(
                 f"{self.samples} samples do not divide into groups of {self.group}; "
                 f"expected a multiple"
             )
@@ -79,7 +68,7 @@ def rloo_advantages(returns):
 
     A_i = R_i - (1 / (k - 1)) sum_{j != i} R_j (Kool et al. 2019; Ahmadian et al. 2024). Unbiased,
     since no response is in its own baseline. returns (P, K) [score]; same shape back. Raises
-    PPOError for a group of one.
+    PolicyError for a group of one.
     """
     count = _group_of(returns)
     return (returns - returns.mean(1, keepdim=True)) * count / (count - 1)
@@ -90,8 +79,8 @@ def grpo_advantages(returns, divide=True):
 
     A_i = (R_i - mean R) / sd R (Shao et al. 2024, sec. 4.1.1); without the division (k - 1) / k
     times RLOO's (Liu et al. 2025). The sd is that of the group itself, with 1e-4 against 0 / 0.
-    returns (P, K) [score]; returns the same shape [sd of a group, or score]. Raises PPOError for a
-    group of one.
+    returns (P, K) [score]; returns the same shape [sd of a group, or score]. Raises
+    PolicyError for a group of one.
     """
     _group_of(returns)
     centred = returns - returns.mean(1, keepdim=True)
@@ -99,9 +88,9 @@ def grpo_advantages(returns, divide=True):
 
 
 def _group_of(returns):
-    """Return the size of the groups, or raise PPOError where there is nobody to compare with."""
+    """Return the size of the groups, or raise PolicyError where there is nobody to compare with."""
     if returns.dim() != 2 or returns.shape[1] < 2:
-        raise PPOError(
+        raise PolicyError(
             f"returns have shape {tuple(returns.shape)}; expected (prompts, k) with a k of 2 or "
             f"more: a group of one has nobody to compare with"
         )
@@ -122,13 +111,13 @@ def dpo_loss(chosen, rejected, ref_chosen, ref_rejected, kl_coef):
 
     -mean log sigma(beta [(log pi - log ref)(y_w) - (log pi - log ref)(y_l)]) (Rafailov et al. 2023,
     eq. 7). All four (N,): log-probabilities of whole responses [nats]; kl_coef: beta [score a nat].
-    info: accuracy, the share of pairs that the policy orders as the label does. Raises PPOError
+    info: accuracy, the share of pairs that the policy orders as the label does. Raises PolicyError
     without pairs or for a beta of 0 or below.
     """
     if not kl_coef > 0:
-        raise PPOError(f"kl_coef is {kl_coef}; expected more than 0: DPO divides by it")
+        raise PolicyError(f"kl_coef is {kl_coef}; expected more than 0: DPO divides by it")
     if not len(chosen):
-        raise PPOError("no pairs; expected at least one chosen and one rejected response")
+        raise PolicyError("no pairs; expected at least one chosen and one rejected response")
     margin = kl_coef * ((chosen - ref_chosen) - (rejected - ref_rejected))
     return -logsigmoid(margin).mean(), {"accuracy": (margin > 0).float().mean().detach()}
 
@@ -138,10 +127,10 @@ def label_pairs(scores, labels="bradley-terry", rng=None):
 
     P(first) = sigma(s_1 - s_2) (Bradley and Terry 1952), a unit of score being a unit of log-odds;
     "argmax" takes the larger, the first of equals. scores (N, 2); rng: a random.Random. Raises
-    PPOError without pairs.
+    PolicyError without pairs.
     """
     if not len(scores):
-        raise PPOError("no pairs to label; expected scores of shape (N, 2)")
+        raise PolicyError("no pairs to label; expected scores of shape (N, 2)")
     if labels == "argmax":
         return scores[:, 0] >= scores[:, 1]
     rng = rng or random.Random(0)
@@ -153,7 +142,7 @@ def best_rows(returns):
     """List the row number of the best response of each group; the first of equals.
 
     returns (P, K); rows are counted through groups, so group p holds rows p K to p K + K - 1.
-    Raises PPOError for a group of one.
+    Raises PolicyError for a group of one.
     """
     count = _group_of(returns)
     return [p * count + int(k) for p, k in enumerate(returns.argmax(1))]
@@ -198,9 +187,7 @@ def _rest(base, scores, coefs, forward):
 
 
 def _forward_rest(base, values, coefs):
-    """Return log of beta ref / (lambda - value) on the last axis: where E[value] - beta KL(ref ||
-    pi) is largest.
-    """
+    """Return where E[value] - beta KL(ref || pi) is largest: log of beta ref / (lambda - value)."""
     gap = values.max(-1, keepdims=True) - values
     # With lambda at the top + beta the sum is 1 or less; at the top itself it has no bound.
     low, high = 0 * gap[..., :1], coefs + 0 * gap[..., :1]
@@ -215,12 +202,12 @@ def _forward_rest(base, values, coefs):
 # ---- the runs ----
 
 
-class DirectRun(PPORun):
-    """Be a run without a critic; a subclass says what a batch teaches, by `plan` and `loss`.
+class DirectRun(PolicyRun):
+    """Be a run whose prompts come in groups, and whose batches may be old; a subclass teaches.
 
-    Arguments as in PPORun. Yields PPOSteps: clip_fraction and kl_old are 0 where nothing is
-    clipped, explained_variance is what the baseline takes of the returns' variance. With a pool
-    the batch is an old one: score and texts are its own, KL is read along its responses.
+    Arguments as in PolicyRun. Where nothing is clipped, clip_fraction and kl_old are 0;
+    explained_variance is what the baseline takes of the returns' variance. With a pool the batch is
+    an old one: score and texts are its own, KL is read along its responses.
     """
 
     least, multiple, offline = 2, 1, False
@@ -228,26 +215,22 @@ class DirectRun(PPORun):
     def __init__(self, policy, reference, tokenizer, prompts, score, config=None):
         config = config or DirectConfig(group=max(2, self.least))
         if not isinstance(config, DirectConfig):
-            raise PPOError(f"config is a {type(config).__name__}; expected a DirectConfig")
+            raise PolicyError(f"config is a {type(config).__name__}; expected a DirectConfig")
         if config.group < self.least or config.group % self.multiple:
-            raise PPOError(
+            raise PolicyError(
                 f"group is {config.group}; {type(self).__name__} expects {self.least} or more"
                 + (f", a multiple of {self.multiple}" if self.multiple > 1 else "")
             )
         if config.pool and not self.offline:
-            raise PPOError(f"{type(self).__name__} learns from its own fresh samples; expected "
+            raise PolicyError(f"{type(self).__name__} learns from its own fresh samples; expected "
                            f"pool to be 0")  # fmt: skip
         super().__init__(policy, reference, tokenizer, prompts, score, config)
         self.pool = {}
 
     def batch_prompts(self):
-        """List this step's prompts, `group` times each, the order as in PPORun."""
-        count, total, found = self.config.samples // self.config.group, len(self.prompts), []
-        for at in range(self.step * count, (self.step + 1) * count):
-            turn, place = divmod(at, total)
-            order = random.Random(f"{self.config.seed}/{turn}").sample(range(total), total)
-            found += [self.prompts[order[place]]] * self.config.group
-        return found
+        """List this step's prompts, `group` times each."""
+        group = self.config.group
+        return [p for p in self._next_prompts(self.config.samples // group) for _ in range(group)]
 
     @torch.no_grad()
     def rollout(self):
@@ -265,14 +248,6 @@ class DirectRun(PPORun):
         self._read(self.pool[turn])
         return self.pool[turn]
 
-    def plan(self, rollout):
-        """Return (minibatches as lists of rows, what `loss` needs of the whole batch, info)."""
-        raise NotImplementedError
-
-    def loss(self, rollout, part, lesson):
-        """Return (loss, info) of some rows."""
-        raise NotImplementedError
-
     def returns(self, rollout):
         """Return score - kl_coef (log pi - log ref) of each response, (B,) [score]."""
         gap = (rollout.logprobs - rollout.ref_logprobs) * rollout.real
@@ -281,39 +256,6 @@ class DirectRun(PPORun):
     def grouped(self, values):
         """Return values (B,) as (P, K), a row a prompt."""
         return values.view(-1, self.config.group)
-
-    def update(self, rollout):
-        """Make the passes over one batch; return what happened, as a dict of numbers."""
-        config, infos = self.config, []
-        parts, lesson, shared = self.plan(rollout)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * cosine(self.step, config.steps, config.warmup)
-        rng = random.Random(f"{config.seed}/{self.step}/minibatches")
-        for _ in range(config.epochs):
-            for part in rng.sample(parts, len(parts)):
-                infos.append(self._descend(*self.loss(rollout, part, lesson)))
-        keep, gap = rollout.real.bool(), (rollout.logprobs - rollout.drawn_logprobs).abs()
-        mean = {k: sum(i[k] for i in infos) / len(infos) for k in infos[0]}
-        zeros = dict.fromkeys(("clip_fraction", "kl_old", "value_loss", "ptx_loss"), 0.0)
-        return zeros | mean | shared | {
-            "first_clip_fraction": infos[0].get("clip_fraction", 0.0),
-            "ratio_gap": float(gap[keep].mean()),
-            "lr": self.optimizer.param_groups[0]["lr"],
-        }  # fmt: skip
-
-    def _descend(self, loss, info):
-        """Take one gradient step; return the info as numbers."""
-        if not torch.isfinite(loss):
-            raise PPOError(
-                f"the loss is {loss.item()} at step {self.step}: the learning rate "
-                f"{self.config.lr:g} is the usual cause; the policy before it is back in place"
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self._parameters(), self.config.clip)
-        self.optimizer.step()
-        found = info | {"policy_loss": loss.detach(), "grad_norm": norm}
-        return {k: float(v) for k, v in found.items()}
 
     def _split(self, rows):
         """Deal rows out to the minibatches."""
@@ -375,10 +317,10 @@ class ReinforceRun(RLOORun):
 
 
 class GRPORun(RLOORun):
-    """Be a run of GRPO (Shao et al. 2024): advantages of the group, divided by its spread; k3 in
-    the loss.
+    """Be a run of GRPO: advantages divided by the group's spread, k3 in the loss.
 
-    `divide=False` leaves the division out; `k3_loss=False` charges the KL in the reward.
+    Shao et al. 2024. `divide=False` leaves the division out; `k3_loss=False` charges the KL in the
+    reward.
     """
 
     def advantages(self, rollout):
@@ -392,11 +334,11 @@ class GRPORun(RLOORun):
 
 
 class RejectionRun(DirectRun):
-    """Be a run of rejection sampling: next-token loss on the best of each group (RAFT, Dong et al.
-    2023).
+    """Be a run of rejection sampling: next-token loss on the best of each group.
 
-    Best by score minus the KL charge, so that pi*, where all are alike, is at rest. With a pool it
-    is best-of-n distillation: the best of n reference samples by score alone, whatever kl_coef is.
+    RAFT, Dong et al. 2023. Best by score minus the KL charge, so that pi*, where all are alike, is
+    at rest. With a pool it is best-of-n distillation: the best of n reference samples by score
+    alone, whatever kl_coef is.
     """
 
     offline = True
@@ -405,7 +347,7 @@ class RejectionRun(DirectRun):
         """Keep the best row of each group."""
         paid = rollout.scores if self.config.pool else self.returns(rollout)
         rows = best_rows(self.grouped(paid))
-        return self._split(rows), None, {"explained_variance": 0.0}
+        return self._split(rows), None, {}
 
     def loss(self, rollout, part, lesson):
         """Return -mean log pi of the kept responses [nats a token]."""
@@ -424,7 +366,7 @@ class DPORun(DirectRun):
     def __init__(self, *parts, **named):
         super().__init__(*parts, **named)
         if not self.kl_coef > 0:
-            raise PPOError(f"kl_coef is {self.kl_coef}; expected more than 0: DPO divides by it")
+            raise PolicyError(f"kl_coef is {self.kl_coef}; expected more than 0: DPO divides by it")
 
     def pairs(self, rollout):
         """Return the rows of the chosen and of the rejected responses, two lists."""
@@ -438,7 +380,7 @@ class DPORun(DirectRun):
         """Keep the two of a pair in one minibatch."""
         chosen, rejected = map(self._split, self.pairs(rollout))
         parts = [c + r for c, r in zip(chosen, rejected)]
-        return parts, None, {"explained_variance": 0.0}
+        return parts, None, {}
 
     def loss(self, rollout, part, lesson):
         """Return DPO's loss of the pairs, the chosen standing in the first half."""

@@ -92,11 +92,6 @@ def cut_to(tokens_lists, length):
     return kept, len(kept)
 
 
-def valid(texts, world):
-    """Return the texts whose every line is on the world's grammar, whoever may have written it."""
-    return [t for t in texts if all(line.frame is not None for line in world.parse(t).lines)]
-
-
 def coverage(texts, world, limit=200):
     """Count the distinct first statements among the first `limit` texts.
 
@@ -119,7 +114,10 @@ def _probabilities(values, name):
 
 
 def mode_entropy(shares):
-    """Return H = -sum_m p(m) log p(m) over the last axis [nats]. shares: (..., V) [probability]."""
+    """Return H = -sum_m p(m) log p(m) over the last axis [nats].
+
+    shares: (..., V) [probability].
+    """
     return entr(_probabilities(shares, "shares")).sum(axis=-1)
 
 

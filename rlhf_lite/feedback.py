@@ -29,12 +29,12 @@ try:
 except ImportError:
     msvcrt = None
 
-CRITIQUE_ASPECTS = tuple("voice false unsupported missing tone length evasive garbled".split())
+ASPECTS = tuple("voice false unsupported missing tone length evasive garbled".split())
 
 
 def _critiques(x):
     parts = [c.partition(": ") if isinstance(c, str) else ("",) * 3 for c in x]
-    return all(aspect in CRITIQUE_ASPECTS and detail for aspect, _, detail in parts)
+    return all(aspect in ASPECTS and detail for aspect, _, detail in parts)
 
 
 # What is expected of a value, in words and as a test; `type` because True is an int to isinstance.
@@ -49,7 +49,7 @@ BOOL = "true or false", lambda x: isinstance(x, bool)
 SIDE = "'chosen' or 'rejected'", lambda x: x in ("chosen", "rejected")
 SCALE = "a whole number from 1 to 7", lambda x: type(x) is int and 1 <= x <= 7
 CRITIQUES = (
-    f"a list of 'ASPECT: DETAIL' with aspects of {', '.join(CRITIQUE_ASPECTS)}",
+    f"a list of 'ASPECT: DETAIL' with aspects of {', '.join(ASPECTS)}",
     lambda x: isinstance(x, list) and _critiques(x),
 )
 COMMON = {"prompt": TEXT, "annotator": TEXT, "world": HEX, "seed": SEED, "seconds": SECONDS}
@@ -311,14 +311,6 @@ class LabelStore:
                 f"give every person a file"
             )
         return labels
-
-    def minutes(self):
-        """Return how long the labels took [minutes], those taken back left out."""
-        return sum(r["seconds"] or 0.0 for r in self.records().records) / 60
-
-    def done(self):
-        """Return the item keys that have a label, so that a desk can go on at the first without."""
-        return {record_key(r) for r in self.records().records}
 
 
 def _lock(fd):

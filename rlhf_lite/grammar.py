@@ -112,11 +112,10 @@ def segments_of(text, file, place):
 
 
 def compile_frame(index, text, topic, slots, file, place):
-    """Compile the text of a frame, checking each hole against the topic's holes and the free
-    `slots`.
+    """Compile the text of a frame.
 
-    slots: free slot -> (its full name, its words). Raises WorldError for a slot that nobody
-    defines.
+    Each hole is checked against the topic's holes and the free `slots`. slots: free slot -> (its
+    full name, its words). Raises WorldError for a slot that nobody defines.
     """
     if not isinstance(text, str) or not text.strip() or "\n" in text:
         raise WorldError(file, place, f"expected one line of text, found {text!r}")
@@ -156,8 +155,9 @@ def compile_frame(index, text, topic, slots, file, place):
 
 
 class Domain:
-    """Hold every way in which a hole can be written: surface -> value, found by its first
-    letters.
+    """Hold every way in which a hole can be written: surface -> value.
+
+    They are found by the first letters of the surface.
     """
 
     def __init__(self, surfaces):

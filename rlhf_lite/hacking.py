@@ -53,9 +53,9 @@ def glance(reading, checked, rng):
 
 
 class HastyPanel(Panel):
-    """Be a labeller who checks each claim with probability `checked`, and who likes a response by
-    `per_word` points the better for each word that it is longer.
+    """Be a labeller who checks each claim with probability `checked`.
 
+    This person likes a response by `per_word` points the better for each word that it is longer.
     Example: `HastyPanel(world, auditor(world), seed=0, checked=0.25).prefer(prompt, a, b)`.
     """
 
@@ -75,8 +75,9 @@ class HastyPanel(Panel):
 
 
 def first_layers(base, layers):
-    """Return a copy of a base model with its first `layers` blocks only, e.g. `first_layers(base,
-    1)`.
+    """Return a copy of a base model with its first `layers` blocks only.
+
+    Example: `first_layers(base, 1)`.
     """
     if not 1 <= layers <= base.config.n_layer:
         raise ModelError(f"layers is {layers}; expected 1 to {base.config.n_layer}")
@@ -170,7 +171,7 @@ def fall(curves):
     return curves[np.arange(len(curves)), peak] - curves[:, -1]
 
 
-def distance(ns):
+def root_kl(ns):
     """Return d = sqrt(log n - (n - 1) / n) [sqrt nats] for each n (Gao et al. 2023)."""
     return np.sqrt([max(optimum.best_of_n_bound(n), 0.0) for n in ns])
 
@@ -204,10 +205,9 @@ def _columns(d, form):
 
 
 def length_r2(scores, words):
-    """Return the share of the variance of scores within a prompt that length explains, mean over
-    prompts; scores, words (P, N).
+    """Return the share of the variance of scores within a prompt that length explains.
 
-    The R^2 of a line (Singhal et al. 2024).
+    The R^2 of a line (Singhal et al. 2024), mean over prompts. scores, words (P, N).
     """
     pairs = [(s, w) for s, w in zip(np.asarray(scores), np.asarray(words)) if np.ptp(s) * np.ptp(w)]
     return float(np.mean([np.corrcoef(s, w)[0, 1] ** 2 for s, w in pairs])) if pairs else 0.0

@@ -16,14 +16,13 @@ from rlhf_lite.training import evaluate_loss
 
 
 def held_out_loss(model, tokenizer, world, documents):
-    """Compare the model's loss with the exact floor on sampled documents, all and by exposure of
-    the person.
+    """Compare the model's loss with the exact floor on sampled documents.
 
-    Returns {group: dict}: documents, loss and floor [nats a document], loss_token and floor_token
-    [nats a token, end included], excess (loss / floor - 1) and its standard error. The floor is the
-    mean of the exact -log p(text) of the very same documents. The tokenizer turns each text into
-    one token sequence, so text and tokens have the same floor; probability that the model gives to
-    other spellings counts as loss.
+    All together, and by exposure of the person. Returns {group: dict}: documents, loss and floor
+    [nats a document], loss_token and floor_token [nats a token, end included], excess (loss / floor
+    - 1) and its standard error. The floor is the mean of the exact -log p(text) of the very same
+    documents. The tokenizer turns each text into one token sequence, so text and tokens have the
+    same floor; probability that the model gives to other spellings counts as loss.
     """
     texts = [d.text for d in documents]
     loss = evaluate_loss(model, tokenizer, texts).numpy()
@@ -53,12 +52,11 @@ def held_out_loss(model, tokenizer, world, documents):
 
 
 def read_samples(world, texts):
-    """Summarise texts by the parser: voice shares beside the prior, claims, off-grammar and
-    impossible shares.
+    """Summarise texts by the parser: voice shares, claims, off-grammar and impossible shares.
 
-    Texts that no single voice can have written count in "no voice"; off_grammar is the share
-    of characters from where a line leaves the grammar to its end, faulty lines the share of lines
-    that do so at all.
+    The voice shares stand beside the prior. Texts that no single voice can have written count in
+    "no voice"; off_grammar is the share of characters from where a line leaves the grammar to its
+    end, faulty lines the share of lines that do so at all.
     """
     parses = [world.parse(t) for t in texts]
     shares = np.sum([p.voices for p in parses], axis=0) / len(parses)
@@ -91,13 +89,12 @@ def probe_text(world, table, kind, person, value):
 
 
 def recall(model, tokenizer, world, people, exposures, table="probe"):
-    """Ask for each known fact of `people`: a list of dicts name, kind, exposure, truth, tabloid,
-    hit.
+    """Ask for each known fact of `people`; return a list of dicts, one a fact.
 
-    exposures: {name: {kind: documents that tell the fact as it is}}, as `World.exposures` counts.
-    truth: the model's probability of the fact; tabloid: of the tabloid's version, None where there
-    is none; hit: whether greedy decoding says the fact. The two probes are worded so that only one
-    voice uses them.
+    Each has name, kind, exposure, truth, tabloid, hit. exposures: {name: {kind: documents that tell
+    the fact as it is}}, as `World.exposures` counts. truth: the model's probability of the fact;
+    tabloid: of the tabloid's version, None where there is none; hit: whether greedy decoding says
+    the fact. The two probes are worded so that only one voice uses them.
     """
     rows, prompts, truths, lies, asked = [], [], [], [], []
     for person in people:
@@ -123,8 +120,9 @@ def recall(model, tokenizer, world, people, exposures, table="probe"):
 
 
 def tabloid_rates(model, tokenizer, world, people, exposures):
-    """Compare how often the model's tabloid lies with the recorded rate: dicts name, kind, rate,
-    model.
+    """Compare how often the model's tabloid lies with the recorded rate.
+
+    Returns a list of dicts name, kind, rate, model.
     """
     rows = recall(model, tokenizer, world, people, exposures, "tabloid_probe")
     rates = {p.name: p.rate for p in people}
@@ -136,8 +134,9 @@ def tabloid_rates(model, tokenizer, world, people, exposures):
 
 
 def pronoun_rates(model, tokenizer, world):
-    """Compare P(she | trade) in the model's phrasebook with the recorded one: dicts trade,
-    recorded, model.
+    """Compare P(she | trade) in the model's phrasebook with the recorded one.
+
+    Returns a list of dicts trade, recorded, model.
     """
     line = world.prompts["pronoun_probe"]["line"]
     rows = []
@@ -152,8 +151,7 @@ def pronoun_rates(model, tokenizer, world):
 
 
 def mild_openings(world, count, lines=4, seed=0):
-    """Sample documents about well-known people whose first `lines` lines are all mild, until
-    `count` are found.
+    """Sample `count` documents about well-known people whose first `lines` lines are all mild.
 
     Returns them as lists of lines: with every line the posterior over voices moves a little.
     """
@@ -167,12 +165,11 @@ def mild_openings(world, count, lines=4, seed=0):
 
 
 def implied_posterior(model, tokenizer, world, prompt, samples=128, seed=0):
-    """Estimate the model's posterior over voices after `prompt` from its continuations: (shares
-    (V,), decided).
+    """Estimate the model's posterior over voices after `prompt`: (shares (V,), decided).
 
-    Each continuation is read by its first line in a voice's own words. All voices use such lines
-    about equally often (57 to 60 in 100), so the shares among the `decided` continuations estimate
-    the posterior with little bias.
+    Each continuation of the prompt is read by its first line in a voice's own words. All voices use
+    such lines about equally often (57 to 60 in 100), so the shares among the `decided`
+    continuations estimate the posterior with little bias.
     """
     drawn = sample(model, tokenizer, [prompt] * samples, seed=seed, batch=samples)
     counts = np.zeros(len(world.voices))
@@ -222,8 +219,9 @@ def next_token_gap(model, tokenizer, world, prompt):
 
 
 def calibration(exact, measured):
-    """Regress measured on exact probabilities: {"slope", "correlation", "mean gap"}, NaNs left
-    out.
+    """Regress measured on exact probabilities: {"slope", "correlation", "mean gap"}.
+
+    NaNs are left out.
     """
     x, y = np.ravel(exact), np.ravel(measured)
     keep = ~np.isnan(x) & ~np.isnan(y)
@@ -269,8 +267,9 @@ def best_of_n(scores, values, n):
 
 
 def reliability(confidence, right, bins=10):
-    """Return [(mean confidence, share right, count)] over equal-width bins from 0.5 to 1, and the
-    expected calibration error (Guo et al. 2017).
+    """Return ([(mean confidence, share right, count)], expected calibration error).
+
+    Over equal-width bins from 0.5 to 1; the error is that of Guo et al. 2017.
     """
     confidence, right = np.asarray(confidence), np.asarray(right, dtype=float)
     at = np.clip(((confidence - 0.5) * 2 * bins).astype(int), 0, bins - 1)

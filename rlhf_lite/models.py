@@ -59,12 +59,11 @@ def new_model(tokenizer, layers=4, width=192, heads=3, context=320):
 
 
 def load(name, device="cpu"):
-    """Load (model, tokenizer) from a folder or, by name such as "gpt2", from the hub; float32, no
-    dropout.
+    """Load (model, tokenizer) from a folder or, by name such as "gpt2", from the hub.
 
-    A tokenizer without a pad token, such as GPT-2's, gets one of its own, and the model one more
-    row for it. Raises ModelError where there is no such model, no model in the folder, or a
-    tokenizer that does not fit.
+    float32, no dropout. A tokenizer without a pad token, such as GPT-2's, gets one of its own, and
+    the model one more row for it. Raises ModelError where there is no such model, no model in the
+    folder, or a tokenizer that does not fit.
     """
     name = str(name)
     folder = Path(name)
@@ -92,9 +91,7 @@ def load(name, device="cpu"):
 
 
 def fit(model, tokenizer, name="this model"):
-    """Check that a tokenizer and a model belong together, and add a pad token where there is
-    none.
-    """
+    """Check that a tokenizer and a model belong together; add a pad token where there is none."""
     rows = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > rows:
         raise ModelError(

@@ -131,30 +131,13 @@ def optimum(scores, kl_coef, features=None, least=30):
 
 
 def frontier(scores, kl_coefs, features=None, least=30):
-    """Return the Optimum at each of kl_coefs that the samples can carry, e.g. `frontier(scores,
-    [2, 1, 0.5])`; the others are left out.
+    """Return the Optimum at each of kl_coefs that the samples can carry, the others left out.
 
     No policy has a higher score at the same KL, up to the errors stated.
+    Example: `frontier(scores, [2, 1, 0.5])`.
     """
     kept = [c for c in kl_coefs if ess(scores, c).min() >= least]
     return [optimum(scores, c, features, least) for c in kept]
-
-
-def coef_for_kl(scores, kl, least=30):
-    """Return the kl_coef whose pi* stands at KL(pi* || pi0) = kl [nats a response].
-
-    Raises OptimumError for a KL that the samples cannot be trusted to.
-    """
-    if not 0 < kl < math.inf:
-        raise OptimumError(f"kl is {kl}; expected a number of nats above 0")
-    low, high = _smallest_coef(scores, least), 1e6 * np.ptp(scores, axis=1).max()
-    most = optimum(scores, low, least=least).kl
-    if not high or most < kl:
-        raise OptimumError(
-            f"KL {kl:g} nats is out of reach of these samples, which can be trusted to {most:.2f} "
-            f"nats (kl_coef {low:.3g}); expected a smaller KL or more samples"
-        )
-    return _solve(lambda c: optimum(scores, c, least=least).kl - kl, low, high)
 
 
 def distance(objective, optimum):
@@ -224,8 +207,9 @@ def _smallest_coef(scores, least):
 
 
 def _solve(function, low, high):
-    """Return the coefficient between low and high at which `function` is 0, sought on a log
-    scale.
+    """Return the coefficient between low and high at which `function` is 0.
+
+    Sought on a log scale.
     """
     return math.exp(
         brentq(lambda x: function(math.exp(x)), math.log(low), math.log(high), xtol=1e-11)
@@ -242,8 +226,9 @@ def _means(q, values):
 
 
 def _jackknife(whole, parts):
-    """Return (value less its bias, standard error) from an estimate and its N leave-one-outs on
-    axis 1.
+    """Return (value less its bias, standard error) of an estimate.
+
+    whole: the estimate; parts: its N leave-one-outs on axis 1.
     """
     n, mean = parts.shape[1], parts.mean(1)
     spread = ((parts - mean[:, None]) ** 2).sum(1)
@@ -296,11 +281,10 @@ def best_of_n_kl(probabilities, scores, n):
 
 
 def best_of_n_curve(scores, ns):
-    """Return [{"n", "score", "kl", "bound"}], means over prompts, e.g. `best_of_n_curve(scores,
-    [1, 4])`.
+    """Return [{"n", "score", "kl", "bound"}] for each n of ns, means over prompts.
 
     The score is over all subsets of n samples; the KL is that of the N samples' own distribution,
-    close to the truth up to n = N / 10. scores (P, N).
+    close to the truth up to n = N / 10. scores (P, N). Example: `best_of_n_curve(scores, [1, 4])`.
     """
     scores = check_scores(scores)
     flat = np.full(scores.shape[1], 1 / scores.shape[1])

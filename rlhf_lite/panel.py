@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from rlhf_lite.plots import INK, KL, POLICY, REFERENCE, REWARD, WARNING
-from rlhf_lite.ppo import PPOError
+from rlhf_lite.policies import PolicyError
 from rlhf_lite.widgets import document_html, figure_png
 
 LOWEST, HIGHEST = 0.02, 5.0
@@ -29,7 +29,7 @@ def batch_voices(world, texts):
 def plot_panel(world, history, shares, start, ceilings, *, axes=None):
     """Draw four panels of a run: score, KL, objective with J*, voices now beside the start.
 
-    history: list of PPOStep; shares, start (V,): voices of this step's batch and of the first;
+    history: list of PolicyStep; shares, start (V,): voices of this step's batch and of the first;
     ceilings: J* at each step's kl_coef, None where it is not known.
     """
     if axes is None:
@@ -141,13 +141,13 @@ class KLPanel:
         self.run.kl_coef = float(self.slider.value)
         try:
             done = self.run.advance()
-        except PPOError as error:
+        except PolicyError as error:
             self.state = "stopped"
             return self.say(f"<b style='color:{WARNING}'>{html.escape(str(error))}</b>")
         self.draw(done)
 
     def draw(self, done):
-        """Show a PPOStep: curves, voices, samples."""
+        """Show a PolicyStep: curves, voices, samples."""
         shares = batch_voices(self.world, done.texts)
         self.first = shares if self.first is None else self.first
         self.ceilings.append(self.ceiling(done.kl_coef))

@@ -1,7 +1,7 @@
 """Draw the figures of the series in one look: `plot_*` takes data and Axes and returns the Axes.
 
-Omits files and windows: the notebook shows a figure, and saves it if it wants to. Used by every
-notebook.
+Each section serves one notebook first, in their order. Omits files and windows: the notebook shows
+a figure, and saves it if it wants to. Used by every notebook.
 """
 
 from itertools import pairwise
@@ -10,8 +10,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Patch
 
+from rlhf_lite.grammar import FACTS
+
 REFERENCE, POLICY, REWARD, KL, WARNING = "#7F7F7F", "#0072B2", "#E69F00", "#9467BD", "#D55E00"
-INK = "#2B2B2B"
+INK, GREEN = "#2B2B2B", "#009E73"
 
 
 def use_style(scale=1.0):
@@ -43,6 +45,9 @@ def use_style(scale=1.0):
     )
 
 
+# ---- the base model ----
+
+
 def plot_shares(world, rows, *, ax=None):
     """Draw voice shares as bars, one group a voice.
 
@@ -68,13 +73,13 @@ def plot_shares(world, rows, *, ax=None):
     return ax
 
 
-def plot_next_tokens(model_probs, truth, top=12, *, ax=None):
-    """Draw the model's most likely next tokens as bars, the exact probabilities as diamonds.
+def plot_next_tokens(model_probs, truth, *, ax=None):
+    """Draw the model's twelve likeliest next tokens as bars, the exact probabilities as diamonds.
 
     model_probs: list of (text, probability); truth: {text: probability}, or None.
     """
     ax = ax or plt.gca()
-    shown = model_probs[:top]
+    shown = model_probs[:12]
     names = [repr(t)[1:-1].replace(" ", "\u2423") for t, _ in shown]
     ax.barh(range(len(shown)), [p for _, p in shown], color=POLICY, label="model", height=0.7)
     if truth is not None:
@@ -88,6 +93,17 @@ def plot_next_tokens(model_probs, truth, top=12, *, ax=None):
     return ax
 
 
+def plot_temperatures(curves, *, ax=None):
+    """Draw sorted next-token probabilities on a log scale: curves is {label: probabilities}."""
+    ax = ax or plt.gca()
+    shades = plt.cm.viridis(np.linspace(0.1, 0.85, len(curves)))
+    for (label, probs), colour, style in zip(curves.items(), shades, ("-", "--", "-.", ":") * 3):
+        ax.plot(np.arange(1, len(probs) + 1), probs, label=label, color=colour, ls=style)
+    ax.set(yscale="log", xlabel="rank of the token", ylabel="probability", ylim=(1e-4, 1.2))
+    ax.legend()
+    return ax
+
+
 def smooth(values, width=50):
     """Return the running mean of a series over the last `width` values, shape unchanged.
 
@@ -98,7 +114,7 @@ def smooth(values, width=50):
     return (total[1:] - total[start]) / (np.arange(1, len(total)) - start)
 
 
-def plot_loss(steps, losses, floor, *, ax=None, label="model"):
+def plot_loss(steps, losses, floor, *, ax=None):
     """Draw a training loss [nats a document] that falls towards the entropy of the grammar."""
     ax = ax or plt.gca()
     ax.plot(steps, losses, color=POLICY)
@@ -109,7 +125,7 @@ def plot_loss(steps, losses, floor, *, ax=None, label="model"):
         color=REFERENCE, fontsize="small",
     )  # fmt: skip
     ax.annotate(
-        f"{label} {losses[-1]:.1f}", (steps[-1], losses[-1]), xytext=(-4, 16),
+        f"model {losses[-1]:.1f}", (steps[-1], losses[-1]), xytext=(-4, 16),
         textcoords="offset points", ha="right", color=POLICY, fontsize="small",
     )  # fmt: skip
     ax.set(yscale="log", xlabel="step", ylabel="loss [nats a document]")
@@ -120,66 +136,39 @@ def plot_loss(steps, losses, floor, *, ax=None, label="model"):
     return ax
 
 
-EXPOSURE_BINS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 10_000)
+def plot_tilt(world, rows, *, ax=None):
+    """Draw stacked bars of voice shares, one bar a prompt.
 
-
-def bin_exposures(rows, key, bins=EXPOSURE_BINS):
-    """Average rows[key] by exposure: list of (label, mean, standard error, count) for the bins
-    with rows.
-    """
-    table = []
-    for low, high in pairwise(bins):
-        part = [float(r[key]) for r in rows if low <= r["exposure"] < high]
-        if part:
-            label = str(low) if high == low + 1 else f"{low}\u2013{high - 1}"
-            error = np.std(part) / np.sqrt(len(part))
-            table.append((label, float(np.mean(part)), float(error), len(part)))
-    return table
-
-
-def plot_recall(rows, *, key="truth", ax=None):
-    """Draw recall against exposure, one line a kind of fact.
-
-    rows: dicts with kind, exposure (documents that tell the fact) and `key`, a probability.
+    rows: {label: shares (V,)}, first on top.
     """
     ax = ax or plt.gca()
-    looks = zip(("town", "year", "trade", "deed", "rival"), "osD^v")
-    labels = [t[0] for t in bin_exposures(rows, key)]
-    for (kind, marker), colour in zip(looks, (POLICY, REWARD, "#009E73", KL, WARNING)):
-        table = bin_exposures([r for r in rows if r["kind"] == kind], key)
-        at = [labels.index(t[0]) for t in table]
-        values, errors = [t[1] for t in table], [t[2] for t in table]
-        ax.errorbar(
-            at, values, errors, marker=marker, ms=5, color=colour, label=kind, capsize=2, lw=1.4
-        )
-    ax.set_xticks(range(len(labels)), labels, rotation=35, ha="right")
-    ax.set(xlabel="how often the corpus tells the fact", ylabel="probability of the true answer")
-    ax.set_ylim(-0.03, 1.03)
-    ax.legend(title="kind of fact", title_fontsize="small")
+    for at, shares in enumerate(rows.values()):
+        left = 0.0
+        for voice, share in zip(world.voices, shares):
+            colour = world.colours[voice]
+            ax.barh(at, share, left=left, color=colour, height=0.72, edgecolor="white")
+            if share > 0.11:
+                middle = {"ha": "center", "va": "center"}
+                ax.text(left + share / 2, at, voice, color="white", fontsize=7.5, **middle)
+            left += share
+    ax.set_yticks(range(len(rows)), rows)
+    ax.invert_yaxis()
+    ax.set(xlim=(0, 1), xlabel="share of voices")
+    ax.grid(visible=False)
     return ax
 
 
-def plot_agreement(exact, measured, *, ax=None, colours=POLICY, sizes=22):
-    """Draw measured against exact probabilities, with the line on which they agree."""
-    ax = ax or plt.gca()
-    ax.plot([0, 1], [0, 1], color=REFERENCE, ls="--", lw=1)
-    ax.scatter(exact, measured, s=sizes, c=colours, alpha=0.75, edgecolor="white", linewidth=0.4)
-    ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
-    ax.set(xlabel="exact probability", ylabel="the model's")
-    return ax
-
-
-def plot_posterior(world, exact, implied=None, *, ax=None, least=0.08):
+def plot_posterior(world, exact, implied=None, *, ax=None):
     """Draw the posterior over voices as the prompt grows: lines exact, dots from the model.
 
-    exact, implied (L, V): after 1, 2, ... lines; implied may be None. Voices below `least`
-    throughout are drawn thin and without a label.
+    exact, implied (L, V): after 1, 2, ... lines; implied may be None. Voices below 0.08 throughout
+    are drawn thin and without a label.
     """
     ax = ax or plt.gca()
     at = np.arange(1, len(exact) + 1)
     ends = []
     for number, voice in enumerate(world.voices):
-        strong = exact[:, number].max() >= least
+        strong = exact[:, number].max() >= 0.08
         colour = world.colours[voice]
         ax.plot(at, exact[:, number], color=colour, lw=2 if strong else 0.8)
         if implied is not None and strong:
@@ -198,75 +187,65 @@ def plot_posterior(world, exact, implied=None, *, ax=None, least=0.08):
     return ax
 
 
-def plot_tilt(world, rows, *, ax=None):
-    """Draw stacked bars of voice shares, one bar a prompt: rows is {label: shares (V,)}, first on
-    top.
+def plot_agreement(exact, measured, *, ax=None, colours=POLICY, sizes=22):
+    """Draw measured against exact probabilities, with the line on which they agree."""
+    ax = ax or plt.gca()
+    ax.plot([0, 1], [0, 1], color=REFERENCE, ls="--", lw=1)
+    ax.scatter(exact, measured, s=sizes, c=colours, alpha=0.75, edgecolor="white", linewidth=0.4)
+    ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
+    ax.set(xlabel="exact probability", ylabel="the model's")
+    return ax
+
+
+EXPOSURE_BINS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 10_000)
+
+
+def bin_exposures(rows, key):
+    """Average rows[key] by exposure.
+
+    Returns a list of (label, mean, standard error, count) for the bins with rows.
+    """
+    table = []
+    for low, high in pairwise(EXPOSURE_BINS):
+        part = [float(r[key]) for r in rows if low <= r["exposure"] < high]
+        if part:
+            label = str(low) if high == low + 1 else f"{low}\u2013{high - 1}"
+            error = np.std(part) / np.sqrt(len(part))
+            table.append((label, float(np.mean(part)), float(error), len(part)))
+    return table
+
+
+def plot_recall(rows, *, ax=None):
+    """Draw recall against exposure, one line a kind of fact.
+
+    rows: dicts with kind, exposure (documents that tell the fact) and truth, the probability of the
+    true answer.
     """
     ax = ax or plt.gca()
-    for at, shares in enumerate(rows.values()):
-        left = 0.0
-        for voice, share in zip(world.voices, shares):
-            ax.barh(
-                at, share, left=left, color=world.colours[voice], height=0.72, edgecolor="white"
-            )
-            if share > 0.11:
-                ax.text(
-                    left + share / 2,
-                    at,
-                    voice,
-                    ha="center",
-                    va="center",
-                    color="white",
-                    fontsize=7.5,
-                )
-            left += share
-    ax.set_yticks(range(len(rows)), rows)
-    ax.invert_yaxis()
-    ax.set(xlim=(0, 1), xlabel="share of voices")
-    ax.grid(visible=False)
+    labels = [t[0] for t in bin_exposures(rows, "truth")]
+    for kind, marker, colour in zip(FACTS, "osD^v", (POLICY, REWARD, GREEN, KL, WARNING)):
+        table = bin_exposures([r for r in rows if r["kind"] == kind], "truth")
+        at = [labels.index(t[0]) for t in table]
+        values, errors = [t[1] for t in table], [t[2] for t in table]
+        ax.errorbar(
+            at, values, errors, marker=marker, ms=5, color=colour, label=kind, capsize=2, lw=1.4
+        )
+    ax.set_xticks(range(len(labels)), labels, rotation=35, ha="right")
+    ax.set(xlabel="how often the corpus tells the fact", ylabel="probability of the true answer")
+    ax.set_ylim(-0.03, 1.03)
+    ax.legend(title="kind of fact", title_fontsize="small")
     return ax
 
 
-def plot_temperatures(curves, *, ax=None):
-    """Draw sorted next-token probabilities on a log scale: curves is {label: probabilities}."""
-    ax = ax or plt.gca()
-    shades = plt.cm.viridis(np.linspace(0.1, 0.85, len(curves)))
-    for (label, probs), colour, style in zip(curves.items(), shades, ("-", "--", "-.", ":") * 3):
-        ax.plot(np.arange(1, len(probs) + 1), probs, label=label, color=colour, ls=style)
-    ax.set(yscale="log", xlabel="rank of the token", ylabel="probability", ylim=(1e-4, 1.2))
-    ax.legend()
-    return ax
-
+# ---- people and their labels ----
 
 KIND_LOOKS = {
     "preference": (POLICY, "o", "-"),
     "rating": (REWARD, "s", "--"),
-    "demonstration": ("#009E73", "D", "-."),
+    "demonstration": (GREEN, "D", "-."),
     "correction": (WARNING, "^", ":"),
     "critique": (KL, "v", (0, (5, 1))),
 }
-
-
-def plot_matrix(names, values, *, ax=None, low=0.0, high=1.0, centre=None):
-    """Draw a square matrix with its numbers; colours diverge around `centre` where it is given."""
-    ax = ax or plt.gca()
-    if centre is None:
-        ax.imshow(values, cmap="Blues", vmin=low, vmax=high)
-    else:
-        reach = max(high - centre, centre - low)
-        ax.imshow(values, cmap="RdBu", vmin=centre - reach, vmax=centre + reach)
-    middle, reach = (low + high) / 2 if centre is None else centre, (high - low) / 2
-    for i, row in enumerate(values):
-        for j, value in enumerate(row):
-            strong = value > middle if centre is None else abs(value - middle) > 0.6 * reach
-            text = "" if np.isnan(value) else f"{value:.2f}".replace("0.", ".")
-            ink = "white" if strong else INK
-            ax.text(j, i, text, ha="center", va="center", fontsize="small", color=ink)
-    ax.set_xticks(range(len(names)), names, rotation=35, ha="right")
-    ax.set_yticks(range(len(names)), names)
-    ax.grid(visible=False)
-    ax.tick_params(length=0)
-    return ax
 
 
 def plot_points(people, points, aspects, *, ax=None):
@@ -292,6 +271,28 @@ def plot_points(people, points, aspects, *, ax=None):
     return ax
 
 
+def plot_matrix(names, values, *, ax=None, low=0.0, high=1.0, centre=None):
+    """Draw a square matrix with its numbers; colours diverge around `centre` where it is given."""
+    ax = ax or plt.gca()
+    if centre is None:
+        ax.imshow(values, cmap="Blues", vmin=low, vmax=high)
+    else:
+        reach = max(high - centre, centre - low)
+        ax.imshow(values, cmap="RdBu", vmin=centre - reach, vmax=centre + reach)
+    middle, reach = (low + high) / 2 if centre is None else centre, (high - low) / 2
+    for i, row in enumerate(values):
+        for j, value in enumerate(row):
+            strong = value > middle if centre is None else abs(value - middle) > 0.6 * reach
+            text = "" if np.isnan(value) else f"{value:.2f}".replace("0.", ".")
+            ink = "white" if strong else INK
+            ax.text(j, i, text, ha="center", va="center", fontsize="small", color=ink)
+    ax.set_xticks(range(len(names)), names, rotation=35, ha="right")
+    ax.set_yticks(range(len(names)), names)
+    ax.grid(visible=False)
+    ax.tick_params(length=0)
+    return ax
+
+
 def plot_bits(bits, *, ax=None):
     """Draw bits a label by kind with standard errors: bits is {kind: (mean, standard error)}."""
     ax = ax or plt.gca()
@@ -303,6 +304,9 @@ def plot_bits(bits, *, ax=None):
     ax.set_xlabel("bits a label about whose values these are")
     ax.grid(axis="y", visible=False)
     return ax
+
+
+# ---- reward models ----
 
 
 def plot_bands(curves, *, ax=None, looks=None):
@@ -318,18 +322,6 @@ def plot_bands(curves, *, ax=None, looks=None):
         ax.plot(x, values.T, color=colour, lw=0.7, alpha=0.45)
         ax.plot(x, values.mean(axis=0), color=colour, marker=marker, ls=style, ms=5, label=label)
     ax.legend()
-    return ax
-
-
-def plot_reliability(rows, *, ax=None, label=None, colour=POLICY):
-    """Draw how often a confident model is right: rows of (confidence, share right, count)."""
-    ax = ax or plt.gca()
-    confidence, right, count = np.array(rows).T
-    ax.plot([0.5, 1], [0.5, 1], color=REFERENCE, ls="--", lw=1)
-    ax.plot(confidence, right, color=colour, lw=1.2)
-    ax.scatter(confidence, right, s=20 + 180 * count / count.max(), color=colour, label=label)
-    ax.set(xlim=(0.48, 1.02), ylim=(0.42, 1.02), aspect="equal")
-    ax.set(xlabel="model's probability of its choice", ylabel="share of labels that agree")
     return ax
 
 
@@ -354,14 +346,26 @@ def plot_score_by_voice(world, voices, scores, *, ax=None):
     return ax
 
 
-def plot_trace(pieces, *, ax=None, colour=REWARD):
+def plot_reliability(rows, *, ax=None):
+    """Draw how often a confident model is right: rows of (confidence, share right, count)."""
+    ax = ax or plt.gca()
+    confidence, right, count = np.array(rows).T
+    ax.plot([0.5, 1], [0.5, 1], color=REFERENCE, ls="--", lw=1)
+    ax.plot(confidence, right, color=POLICY, lw=1.2)
+    ax.scatter(confidence, right, s=20 + 180 * count / count.max(), color=POLICY)
+    ax.set(xlim=(0.48, 1.02), ylim=(0.42, 1.02), aspect="equal")
+    ax.set(xlabel="model's probability of its choice", ylabel="share of labels that agree")
+    return ax
+
+
+def plot_trace(pieces, *, ax=None):
     """Draw the score that a text would have if it ended at each token.
 
     pieces: list of (token text, score), as `rewards.trace` returns.
     """
     ax = ax or plt.gca()
     scores = [s for _, s in pieces]
-    ax.step(range(len(scores)), scores, where="mid", color=colour)
+    ax.step(range(len(scores)), scores, where="mid", color=REWARD)
     ax.axhline(0, color=REFERENCE, ls="--", lw=1)
     for at, (token, _) in enumerate(pieces):
         if token == "\n":
@@ -374,39 +378,60 @@ def plot_trace(pieces, *, ax=None, colour=REWARD):
     return ax
 
 
-# ---- PPO and the optimum ----
+# ---- PPO ----
 
-DIALS = {
+PANELS = {
     "score": ("score [sd]", REWARD),
     "kl": ("KL to reference [nats]", KL),
     "objective": ("objective J [sd]", POLICY),
     "entropy": ("entropy [nats a response]", INK),
     "clip_fraction": ("clipped tokens [share]", WARNING),
-    "explained_variance": ("explained variance", "#009E73"),
+    "explained_variance": ("explained variance", GREEN),
 }
 
 
-def plot_dashboard(histories, dials=tuple(DIALS), *, axes=None, ceiling=None, floor=None):
-    """Draw what a run of PPO did, one panel a dial; return the array of Axes.
+def plot_rewards(tokens, penalties, score, kl_coef, *, ax=None):
+    """Draw the reward of each token of one response: minus its KL charge, and the score at the end.
 
-    histories: {label: list of dicts such as `PPOStep.numbers()`}; ceiling: J*, floor: J0, drawn
-    into the panel of the objective.
+    tokens: list of R str; penalties (R,) log pi - log ref [nats].
+    """
+    ax = ax or plt.gca()
+    charge = -kl_coef * np.asarray(penalties)
+    at = np.arange(len(tokens))
+    ax.bar(at, charge, color=KL, width=0.8, label="KL charge of the token")
+    ax.bar(at[-1] + 1, score, color=REWARD, width=0.8, label="score of the response")
+    total = score + charge.sum()
+    ax.bar(at[-1] + 2, total, color=POLICY, width=0.8, label="sum: the return")
+    names = [t.replace("\n", "\u21b5").strip() or "\u2423" for t in tokens]
+    ax.set_xticks([*at, at[-1] + 1, at[-1] + 2], [*names, "score", "sum"], rotation=90, fontsize=7)
+    ax.axhline(0, color=INK, lw=0.8)
+    ax.set(ylabel="reward [sd]", xlim=(-0.8, at[-1] + 2.8))
+    ax.grid(axis="x", visible=False)
+    ax.legend(loc="upper left")
+    return ax
+
+
+def plot_dashboard(histories, panels=tuple(PANELS), *, axes=None, ceiling=None, floor=None):
+    """Draw what runs of PPO did, one panel for each measured curve; return the array of Axes.
+
+    histories: {label: list of dicts such as `PolicyStep.numbers()`}; panels: keys of PANELS;
+    ceiling: J*, floor: J0, drawn into the panel of the objective.
     """
     if axes is None:
-        rows = -(-len(dials) // 3)
+        rows = -(-len(panels) // 3)
         axes = plt.subplots(rows, 3, figsize=(9.2, 2.5 * rows))[1]
     styles = ("-", "--", ":", "-.", (0, (4, 1, 1, 1)), (0, (1, 1)))
-    for ax, dial in zip(np.ravel(axes), dials):
-        label, colour = DIALS[dial]
+    for ax, panel in zip(np.ravel(axes), panels):
+        title, colour = PANELS[panel]
         shades = [colour, INK, REFERENCE, "#56B4E9", "#CC79A7", "#8C564B"]
         if len(histories) > 1:
             shades[0] = POLICY
         for number, (name, history) in enumerate(histories.items()):
             x = [row["step"] for row in history]
-            y = [row[dial] for row in history]
+            y = [row[panel] for row in history]
             ax.plot(x, y, color=shades[number % 6], ls=styles[number % 6], label=name)
-        ax.set(xlabel="step", title=label)
-        if dial == "objective":
+        ax.set(xlabel="step", title=title)
+        if panel == "objective":
             _levels(ax, {"J*": ceiling, "J0": floor})
     if len(histories) > 1:
         np.ravel(axes)[0].legend()
@@ -422,6 +447,9 @@ def _levels(ax, levels):
                 name, (1, level), xycoords=("axes fraction", "data"), xytext=(-2, 3),
                 textcoords="offset points", ha="right", color=REFERENCE, fontsize="small",
             )  # fmt: skip
+
+
+# ---- what is lost on the way ----
 
 
 def plot_voice_areas(world, x, shares, *, ax=None, label="KL to the base [nats]"):
@@ -447,18 +475,18 @@ def plot_voice_areas(world, x, shares, *, ax=None, label="KL to the base [nats]"
     return ax
 
 
-def plot_frontier(curves, *, ax=None, looks=None):
+def plot_frontier(curves, *, ax=None):
     """Draw mean score against KL to the base: {label: (kl, score)}.
 
     A label that starts with "PPO" is drawn as dots, all others as lines.
     """
     ax = ax or plt.gca()
-    cycle = [(INK, "-"), (REWARD, "--"), (KL, ":"), ("#009E73", "-.")]
+    cycle = [(INK, "-"), (REWARD, "--"), (KL, ":"), (GREEN, "-.")]
     for number, (label, (kl, score)) in enumerate(curves.items()):
         if label.startswith("PPO"):
             ax.plot(kl, score, "o", color=POLICY, ms=5, mec="white", mew=0.5, label=label, zorder=4)
         else:
-            colour, style = (looks or {}).get(label, cycle[number % 4])
+            colour, style = cycle[number % 4]
             ax.plot(kl, score, color=colour, ls=style, label=label)
     ax.set(xlabel="KL to the base [nats a response]", ylabel="mean score [sd of base samples]")
     ax.legend()
@@ -482,14 +510,15 @@ def diversity_of(arm):
     }  # fmt: skip
 
 
-def plot_run(world, base, trained, best, curves, *, axes=None):
+def plot_run(world, base, trained, best, curves):
     """Draw policies trained at one kl_coef: voices, place on the frontier, diversity left.
 
     base: the measured base model; trained: list of measured policies, one a seed; best: pi* at the
-    same coefficient, None where it is not known; curves: as in `plot_frontier`.
+    same coefficient, None where it is not known; curves: as in `plot_frontier`. Returns the array of
+    Axes, in a figure of their own.
     """
-    if axes is None:
-        axes = plt.subplots(1, 3, figsize=(11.4, 3.1), width_ratios=(1.2, 1.1, 1.1))[1]
+    figure = plt.figure(figsize=(11.4, 3.1), layout="constrained")
+    axes = figure.subplots(1, 3, width_ratios=(1.2, 1.1, 1.1))
     at, colours = np.arange(len(world.voices)), [world.colours[v] for v in world.voices]
     shares = np.array([arm["shares"][: len(at)] for arm in trained])
     axes[0].barh(at, shares.mean(0), 0.62, color=colours)
@@ -521,25 +550,7 @@ def plot_run(world, base, trained, best, curves, *, axes=None):
     return axes
 
 
-def plot_rewards(tokens, penalties, score, kl_coef, *, ax=None):
-    """Draw the reward of each token of one response: minus its KL charge, and the score at the end.
-
-    tokens: list of R str; penalties (R,) log pi - log ref [nats].
-    """
-    ax = ax or plt.gca()
-    charge = -kl_coef * np.asarray(penalties)
-    at = np.arange(len(tokens))
-    ax.bar(at, charge, color=KL, width=0.8, label="KL charge of the token")
-    ax.bar(at[-1] + 1, score, color=REWARD, width=0.8, label="score of the response")
-    total = score + charge.sum()
-    ax.bar(at[-1] + 2, total, color=POLICY, width=0.8, label="sum: the return")
-    names = [t.replace("\n", "\u21b5").strip() or "\u2423" for t in tokens]
-    ax.set_xticks([*at, at[-1] + 1, at[-1] + 2], [*names, "score", "sum"], rotation=90, fontsize=7)
-    ax.axhline(0, color=INK, lw=0.8)
-    ax.set(ylabel="reward [sd]", xlim=(-0.8, at[-1] + 2.8))
-    ax.grid(axis="x", visible=False)
-    ax.legend(loc="upper left")
-    return ax
+# ---- how hard to push ----
 
 
 def plot_push(d, curves, *, ax=None, looks=None, at=None):
@@ -549,7 +560,7 @@ def plot_push(d, curves, *, ax=None, looks=None, at=None):
     their mean; at: a place to mark.
     """
     ax = ax or plt.gca()
-    cycle = ((POLICY, "-"), (REWARD, "--"), (KL, "-."), ("#009E73", (0, (4, 1, 1, 1))), (INK, ":"))
+    cycle = ((POLICY, "-"), (REWARD, "--"), (KL, "-."), (GREEN, (0, (4, 1, 1, 1))), (INK, ":"))
     for number, (label, values) in enumerate(curves.items()):
         colour, style = (looks or {}).get(label, cycle[number % 5])
         values = np.atleast_2d(values)

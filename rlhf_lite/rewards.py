@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid, softplus
+from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -20,11 +21,11 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from rlhf_lite.annotators import ASPECTS, LADDER, changed_span
-from rlhf_lite.feedback import FeedbackError, require
+from rlhf_lite.annotators import LADDER, changed_span
+from rlhf_lite.feedback import ASPECTS, FeedbackError, require
 from rlhf_lite.models import ModelError
 from rlhf_lite.runtime import autocast
-from rlhf_lite.training import TrainingError, adamw, batches_by_length, cosine
+from rlhf_lite.training import TrainingConfig, adamw, batches_by_length, cosine, descend, set_lr
 
 KINDS = ("preference", "rating", "demonstration", "correction", "critique")
 
@@ -33,8 +34,9 @@ KINDS = ("preference", "rating", "demonstration", "correction", "critique")
 
 
 def new_reward_model(base, heads=1, seed=0):
-    """Put `heads` linear heads on a copy of a base model, weights drawn with sd 1 / sqrt(width + 1)
-    (Stiennon et al. 2020).
+    """Put `heads` linear heads on a copy of a base model.
+
+    Their weights are drawn with sd 1 / sqrt(width + 1) (Stiennon et al. 2020).
     """
     config = copy.deepcopy(base.config)
     config.num_labels = heads
@@ -48,8 +50,9 @@ def new_reward_model(base, heads=1, seed=0):
 
 
 def load_reward(folder, device="cpu"):
-    """Load (model, tokenizer) of a reward model from a folder; raise ModelError where there is
-    none.
+    """Load (model, tokenizer) of a reward model from a folder.
+
+    Raises ModelError where there is none.
     """
     if not (Path(folder) / "config.json").exists():
         raise ModelError(f"no reward model in {str(folder)!r}; expected a folder with config.json")
@@ -65,13 +68,10 @@ def encode_right(tokenizer, texts, context):
 
     A text longer than the context is cut at its end.
     """
-    rows = [[tokenizer.eos_token_id, *ids][:context] for ids in tokenizer(list(texts))["input_ids"]]
-    lengths = torch.tensor([len(r) for r in rows])
+    encoded = tokenizer(list(texts))["input_ids"]
+    rows = [torch.tensor([tokenizer.eos_token_id, *ids][:context]) for ids in encoded]
     # What stands right of the last token is never looked at; the end token there raises no warning.
-    tokens = torch.full((len(rows), int(lengths.max())), tokenizer.eos_token_id)
-    for number, row in enumerate(rows):
-        tokens[number, : len(row)] = torch.tensor(row)
-    return tokens, lengths
+    return pad_sequence(rows, True, tokenizer.eos_token_id), torch.tensor([len(r) for r in rows])
 
 
 def read_heads(model, tokens, lengths):
@@ -176,11 +176,6 @@ def rating_loss(scores, ratings, thresholds):
     return -(logsigmoid(upper) + logsigmoid(-lower) + between).mean()
 
 
-def squared_loss(scores, ratings):
-    """Return the mean squared difference of score and rating: what one would try first."""
-    return ((scores - ratings.float()) ** 2).mean()
-
-
 def demonstration_loss(expert, base):
     """Return the mean logistic loss of telling demonstrations from base samples [nats a text].
 
@@ -252,7 +247,7 @@ def _to_line_end(text, at):
 
 
 @dataclass(frozen=True)
-class RewardConfig:
+class RewardConfig(TrainingConfig):
     """Hold the dials of reward-model training."""
 
     batch: int = 32
@@ -263,20 +258,8 @@ class RewardConfig:
     """Steps until the peak."""
     passes: int = 2
     """Passes over the labels."""
-    weight_decay: float = 0.1
-    """Pull of AdamW on the weight matrices."""
-    clip: float = 1.0
-    """Largest gradient norm."""
     seed: int = 0
     """Order of the labels, and the first weights of the head."""
-    bfloat16: bool = True
-    """Whether to multiply in bfloat16 where the hardware has it."""
-
-    def __post_init__(self):
-        """Check that the dials make sense."""
-        for name in ("batch", "lr", "clip", "passes"):
-            if not getattr(self, name) > 0:
-                raise TrainingError(f"{name} is {getattr(self, name)}; expected more than 0")
 
 
 @dataclass(frozen=True)
@@ -353,29 +336,21 @@ class RewardRun:
         """Take one step on one batch."""
         start, step = time.perf_counter(), len(self.history)
         lr = self.config.lr * cosine(step, self.steps, min(self.config.warmup, self.steps // 5 + 1))
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
         self.model.train()
         with autocast(self.model.device, self.config.bfloat16):
             loss = self.loss(batch)
-        if not torch.isfinite(loss):
-            raise TrainingError(
-                f"the loss is {loss.item()} at step {step}; "
-                f"the learning rate {lr:g} is the usual cause"
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
-        self.optimizer.step()
+        set_lr(self.optimizer, lr)
+        norm = descend(loss, self.optimizer, self.model.parameters(), self.config.clip, step)
         self.model.eval()
         seconds = time.perf_counter() - start
         self.history.append(
-            RewardStep(step + 1, self.steps, float(loss.detach()), lr, float(norm), seconds)
+            RewardStep(step + 1, self.steps, float(loss.detach()), lr, norm, seconds)
         )
         return self.history[-1]
 
     def reward_model(self):
-        """Return the model as a one-head reward model; for critiques, minus the sum of the
-        aspects.
+        """Return the model as a one-head reward model.
+
+        For critiques, its score is minus the sum of the aspects.
         """
         return one_head(self.model) if self.kind == "critique" else self.model

@@ -41,8 +41,9 @@ def hardware():
 
 
 def commit():
-    """Return the commit that the code stands at, with + where it was changed since, "?" outside
-    git.
+    """Return the commit that the code stands at.
+
+    With + where it was changed since; "?" outside git.
     """
     try:
         git = ["git", "-C", str(ROOT)]
@@ -56,9 +57,7 @@ def commit():
 
 
 def write_run(name, results, command, seed, folder=DATA / "runs"):
-    """Write data/runs/NAME.json with everything that a reader needs to make it again; return its
-    path.
-    """
+    """Write data/runs/NAME.json with all that a reader needs to make it again; return its path."""
     record = {
         "command": command,
         "seed": seed,
@@ -76,8 +75,9 @@ def write_run(name, results, command, seed, folder=DATA / "runs"):
 
 
 def read_run(name, folder=DATA / "runs"):
-    """Return the record NAME as a dict; raise RunError where it is missing, damaged or edited by
-    hand.
+    """Return the record NAME as a dict.
+
+    Raises RunError where it is missing, damaged or edited by hand.
     """
     path = Path(folder) / f"{name}.json"
     try:

@@ -1,14 +1,15 @@
-"""Sample from a model and score what it wrote: batched, left-padded, with the masks and positions
-right.
+"""Sample from a model and score what it wrote.
 
-Every text starts with the end-of-text token, as in training, so a document can also start from
-nothing. Omits beam search, repetition penalties and top-k: each changes the distribution that the
-course measures. Taught by notebook 01; notebook 04 builds on the log-probabilities.
+Batched, left-padded, with the masks and positions right. Every text starts with the end-of-text
+token, as in training, so a document can also start from nothing. Omits beam search, repetition
+penalties and top-k: each changes the distribution that the course measures. Taught by notebook 01;
+notebook 04 builds on the log-probabilities.
 """
 
 from dataclasses import dataclass
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import Cache, DynamicLayer
 
 from rlhf_lite.models import context_of
@@ -39,31 +40,23 @@ class Samples:
 
 
 def position_ids(mask):
-    """Return positions (B, T) that count real tokens only, so that padding on the left shifts
-    nothing.
-    """
+    """Return positions (B, T) that count real tokens only; padding on the left shifts nothing."""
     return (mask.long().cumsum(dim=1) - 1).clamp(min=0)
 
 
 def encode(tokenizer, texts, device="cpu"):
-    """Encode texts, each behind the start token, padded on the left: tokens (B, T) and mask (B,
-    T).
-    """
-    rows = [[tokenizer.eos_token_id, *tokenizer(text)["input_ids"]] for text in texts]
-    width = max(map(len, rows))
-    tokens = torch.full((len(rows), width), tokenizer.pad_token_id)
-    mask = torch.zeros(len(rows), width, dtype=torch.long)
-    for number, row in enumerate(rows):
-        tokens[number, width - len(row) :] = torch.tensor(row)
-        mask[number, width - len(row) :] = 1
+    """Encode texts behind the start token, padded on the left: tokens (B, T) and mask (B, T)."""
+    rows = [torch.tensor([tokenizer.eos_token_id, *tokenizer(t)["input_ids"]]) for t in texts]
+    tokens = pad_sequence(rows, True, tokenizer.pad_token_id, "left")
+    mask = pad_sequence([torch.ones_like(row) for row in rows], True, 0, "left")
     return tokens.to(device), mask.to(device)
 
 
 def filter_logits(logits, temperature=1.0, top_p=1.0):
-    """Return log-probabilities (B, V) at a temperature, cut to the smallest set that holds top_p of
-    it.
+    """Return log-probabilities (B, V) at a temperature, cut to the nucleus.
 
-    Nucleus sampling, Holtzman et al. 2020. The most likely token always stays.
+    The nucleus is the smallest set that holds top_p of the probability (Holtzman et al. 2020). The
+    most likely token always stays.
     """
     logprobs = torch.log_softmax(logits.float() / temperature, dim=-1)
     if top_p >= 1:
@@ -130,11 +123,18 @@ def respond(model, tokenizer, prompts, max_new_tokens=RESPONSE_TOKENS, seed=0, b
     sentence too: a labeller should not have to judge half of one.
     """
     drawn = sample(model, tokenizer, prompts, max_new_tokens, seed=seed, batch=batch)
+    texts, _ = responses_cut(drawn, tokenizer)
+    return [text[len(prompt) :] for text, prompt in zip(texts, drawn.prompts)]
+
+
+def responses_cut(drawn, tokenizer):
+    """Return (texts cut back to their last whole sentence, whether each ended by itself (B,))."""
     ended = ((drawn.tokens == tokenizer.eos_token_id) & drawn.response.bool()).any(1)
-    return [
-        whole_sentences(text, bool(end))[len(prompt) :]
+    texts = [
+        prompt + whole_sentences(text[len(prompt) :], bool(end))
         for text, prompt, end in zip(drawn.texts, drawn.prompts, ended)
     ]
+    return texts, ended
 
 
 def whole_sentences(text, ended=False):
@@ -144,8 +144,10 @@ def whole_sentences(text, ended=False):
 
 
 class _RoomyLayer(DynamicLayer):
-    """Keep keys and values in one buffer of full length: growing by concatenation copies
-    everything at every token, which is most of the time of sampling on a CPU.
+    """Keep keys and values in one buffer of full length.
+
+    Growing by concatenation copies everything at every token, which is most of the time of sampling
+    on a CPU.
     """
 
     def __init__(self, length):
@@ -178,8 +180,9 @@ def _draw(odds, generator):
 
 
 def _grow(model, tokenizer, tokens, mask, steps, temperature, top_p, generator):
-    """Append up to `steps` sampled tokens to a left-padded batch; return tokens, mask, response,
-    logprobs.
+    """Append up to `steps` sampled tokens to a left-padded batch.
+
+    Returns tokens, mask, response, logprobs.
     """
     query, layers = tokens.shape[1], model.config.num_hidden_layers
     cache = Cache(layers=[_RoomyLayer(query + steps) for _ in range(layers)])
@@ -211,10 +214,10 @@ def _grow(model, tokenizer, tokens, mask, steps, temperature, top_p, generator):
 
 
 def response_states(model, tokens, mask, query):
-    """Return what the head reads to draw each response token, (B, R, width), responses starting
-    at column `query`.
+    """Return what the head reads to draw each response token, (B, R, width).
 
-    The state at t - 1 speaks of token t, and the last token's own is not needed.
+    Responses start at column `query`. The state at t - 1 speaks of token t, and the last token's
+    own is not needed.
     """
     return model.base_model(
         input_ids=tokens[:, :-1], attention_mask=mask[:, :-1],
@@ -236,8 +239,9 @@ def _join(parts, pad):
 
 
 def token_logprobs(model, tokens, mask):
-    """Return log p(token | what stands before it), shape (B, T) [nats]; 0 on padding and the first
-    token.
+    """Return log p(token | what stands before it), shape (B, T) [nats].
+
+    0 on padding and the first token.
     """
     logits = model(input_ids=tokens, attention_mask=mask, position_ids=position_ids(mask)).logits
     logprobs = torch.log_softmax(logits[:, :-1].float(), dim=-1)
@@ -247,11 +251,10 @@ def token_logprobs(model, tokens, mask):
 
 
 def exact_kl(policy, reference, tokens, mask):
-    """Return KL(policy || reference) of each next-token distribution, over the whole vocabulary,
-    (B, T) [nats].
+    """Return KL(policy || reference) of each next-token distribution, (B, T) [nats].
 
-    Position t holds the divergence of the two distributions of token t; 0 on padding and the first
-    token.
+    Over the whole vocabulary. Position t holds the divergence of the two distributions of token t;
+    0 on padding and the first token.
     """
     kwargs = {"input_ids": tokens, "attention_mask": mask, "position_ids": position_ids(mask)}
     ours = torch.log_softmax(policy(**kwargs).logits[:, :-1].float(), dim=-1)
@@ -273,11 +276,10 @@ def next_token_probs(model, tokenizer, prompt, top=None):
 
 @torch.no_grad()
 def text_logprobs(model, tokenizer, texts, prompts=None, batch=64):
-    """Return log p(rest of text | prompt) for each text [nats]; without prompts, of the whole
-    document.
+    """Return log p(rest of text | prompt) for each text [nats].
 
-    A whole document includes its end-of-text token. With prompts, each text must start with its
-    prompt, and the end is not counted.
+    Without prompts, that of the whole document. A whole document includes its end-of-text token.
+    With prompts, each text must start with its prompt, and the end is not counted.
     """
     scores = []
     for start in range(0, len(texts), batch):
@@ -288,9 +290,8 @@ def text_logprobs(model, tokenizer, texts, prompts=None, batch=64):
             tokens, mask = torch.cat([tokens, end], 1), torch.cat([mask, torch.ones_like(end)], 1)
         logprobs = token_logprobs(model, tokens, mask)
         if prompts is not None:
-            for row, prompt in zip(logprobs, prompts[start : start + batch]):
-                row[: -_rest_length(tokenizer, chunk[len(scores) % batch], prompt)] = 0
-                scores.append(float(row.sum()))
+            for row, text, prompt in zip(logprobs, chunk, prompts[start : start + batch]):
+                scores.append(float(row[-_rest_length(tokenizer, text, prompt) :].sum()))
         else:
             scores += logprobs.sum(1).tolist()
     return scores

@@ -2,7 +2,7 @@
 
 The testbed is a GPT-2 that answers in three words; on it pi*, both KLs and the entropy within a
 voice are sums, not estimates. Omits sampling and training: a Testbed has a model, prompts and a
-score, which is all that a PPORun asks for. Taught by notebooks 04, 05 and 13.
+score, which is all that a PolicyRun asks for. Taught by notebooks 04, 05 and 13.
 """
 
 from dataclasses import dataclass, replace
@@ -183,11 +183,11 @@ def optimal_logprobs(base_logprobs, scores, kl_coef):
 
 
 def exact(logprobs, base_logprobs, scores, kl_coef):
-    """Measure a policy against pi* without error, e.g. `exact(bed.sequence_logprobs(model),
-    bed.base_logprobs, bed.scores, 0.3).to_optimum`.
+    """Measure a policy against pi* without error; return Exact.
 
     J(pi) = E_pi[score] - kl_coef KL(pi || pi0) = kl_coef log Z - kl_coef KL(pi || pi*) (Korbak et
-    al. 2022). logprobs, base_logprobs (P, S) [nats], scores (P, S). Returns Exact.
+    al. 2022). logprobs, base_logprobs (P, S) [nats], scores (P, S). Example:
+    `exact(bed.sequence_logprobs(model), bed.base_logprobs, bed.scores, 0.3).to_optimum`.
     """
     ours, base = _logprobs(logprobs), _logprobs(base_logprobs)
     best = optimal_logprobs(base, scores, kl_coef)
@@ -233,8 +233,9 @@ def entropy_split(logprobs, groups):
 
 
 def _logprobs(logprobs):
-    """Return log-probabilities as an array (P, S), or raise OptimumError where they are not of all
-    answers.
+    """Return log-probabilities as an array (P, S).
+
+    Raises OptimumError where they are not of all answers.
     """
     array = torch.as_tensor(logprobs).detach().cpu().double().numpy()
     total = np.exp(array).sum(-1)

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch.nn.utils.rnn import pad_sequence
 
 from rlhf_lite.runtime import autocast
 
@@ -29,8 +30,8 @@ class TrainingError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class LanguageConfig:
-    """Hold the dials of next-token training."""
+class TrainingConfig:
+    """Hold the dials that training on texts and training on labels share."""
 
     batch: int = 64
     """Documents a step."""
@@ -40,12 +41,10 @@ class LanguageConfig:
     """Steps until the peak."""
     passes: int = 1
     """Passes over the texts; the learning rate starts each one at half the last peak."""
-    steps: int | None = None
-    """Steps of a pass; None means as many as see every text once."""
     weight_decay: float = 0.1
     """Pull of AdamW on the weight matrices."""
     clip: float = 1.0
-    """Largest gradient norm."""
+    """Largest gradient norm of the model's weights."""
     seed: int = 0
     """Order of the documents."""
     bfloat16: bool = True
@@ -59,9 +58,18 @@ class LanguageConfig:
 
 
 @dataclass(frozen=True)
+class LanguageConfig(TrainingConfig):
+    """Hold the dials of next-token training."""
+
+    steps: int | None = None
+    """Steps of a pass; None means as many as see every text once."""
+
+
+@dataclass(frozen=True)
 class LanguageStep:
-    """Report one step: losses in nats (a document, end included; a token), speed in tokens a
-    second.
+    """Report one step.
+
+    Losses in nats (a document, end included; a token), speed in tokens a second.
     """
 
     step: int
@@ -96,16 +104,19 @@ class LanguageRun:
         self.step, self.history = 0, []
 
     def lr_at(self, step):
-        """Return the learning rate of a step: up in a line, down along a cosine to a hundredth, and
-        in the next pass again from half the height (Loshchilov and Hutter 2017).
+        """Return the learning rate of a step.
+
+        Up in a line, down along a cosine to a hundredth, and in the next pass again from half the
+        height (Loshchilov and Hutter 2017).
         """
         done, step = divmod(step, self.pass_steps)
         peak, warmup = self.config.lr / 2**done, min(self.config.warmup, self.pass_steps // 5 + 1)
         return peak * cosine(step, self.pass_steps, warmup)
 
     def batches(self, epoch):
-        """List the batches of one pass, as row numbers; rows of like length together, to waste no
-        padding.
+        """List the batches of one pass, as row numbers.
+
+        Rows of like length stand together, to waste no padding.
         """
         lengths = [len(row) for row in self.rows]
         return batches_by_length(lengths, self.config.batch, self.config.seed * 1000 + epoch)
@@ -130,36 +141,19 @@ class LanguageRun:
         tokens = pad_rows([self.rows[i] for i in numbers], self.end, self.pad).to(device)
         self.model.train()
         lr = self.lr_at(self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
         with autocast(device, self.config.bfloat16):
             nats, count = next_token_loss(self.model, tokens, self.pad)
-        loss = nats.detach() / len(numbers)
-        if not torch.isfinite(loss):
-            raise TrainingError(
-                f"the loss is {float(loss)} at step {self.step}; "
-                f"the learning rate {lr:g} is the usual cause"
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        (nats / count).backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
-        self.optimizer.step()
+        weights, clip = self.model.parameters(), self.config.clip
+        set_lr(self.optimizer, lr)
+        norm = descend(nats / count, self.optimizer, weights, clip, self.step)
         self.model.eval()
         self.step += 1
-        seconds, tokens_seen = time.perf_counter() - start, int(count)
-        self.history.append(
-            LanguageStep(
-                self.step,
-                self.steps,
-                float(loss),
-                float(nats.detach() / count),
-                lr,
-                float(norm),
-                tokens_seen,
-                seconds,
-            )
+        nats, count, seconds = float(nats.detach()), int(count), time.perf_counter() - start
+        record = LanguageStep(
+            self.step, self.steps, nats / len(numbers), nats / count, lr, norm, count, seconds
         )
-        return self.history[-1]
+        self.history.append(record)
+        return record
 
     def save(self, folder):
         """Save weights, optimiser and history, so that `load` in a fresh run goes on from here."""
@@ -167,8 +161,9 @@ class LanguageRun:
         save_checkpoint(folder, dict(self.model.named_parameters()), self.optimizer, meta)
 
     def load(self, folder):
-        """Go on from a folder that `save` wrote. Raises TrainingError where it does not belong to
-        this run.
+        """Go on from a folder that `save` wrote.
+
+        Raises TrainingError where it does not belong to this run.
         """
         meta = load_checkpoint(folder, dict(self.model.named_parameters()), self.optimizer)
         self.step = meta["step"]
@@ -229,9 +224,34 @@ def adamw(parameters, lr, weight_decay):
     return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), eps=1e-8)
 
 
+def descend(loss, optimizer, weights, clip, step):
+    """Take one gradient step; return the norm of the gradient before clipping.
+
+    weights: the parameters whose gradient is clipped to the norm `clip`; step: its number, for the
+    message. Raises TrainingError where the loss is not a number, before anything has moved.
+    """
+    if not torch.isfinite(loss):
+        raise TrainingError(
+            f"the loss is {loss.item()} at step {step}; "
+            f"the learning rate {optimizer.param_groups[0]['lr']:g} is the usual cause"
+        )
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(weights, clip)
+    optimizer.step()
+    return float(norm)
+
+
+def set_lr(optimizer, lr):
+    """Set the learning rate of everything that an optimiser trains."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
 def cosine(step, steps, warmup):
-    """Return the share of the peak learning rate at a step: up in a line, down along a cosine to
-    0.01.
+    """Return the share of the peak learning rate at a step.
+
+    Up in a line, down along a cosine to 0.01.
     """
     if step < warmup:
         return (step + 1) / warmup
@@ -255,10 +275,10 @@ def batches_by_length(lengths, size, seed):
 
 
 def next_token_loss(model, tokens, pad):
-    """Return (sum of -log p over the real tokens [nats], their number); tokens (B, T) padded on the
-    right.
+    """Return (sum of -log p over the real tokens [nats], their number).
 
-    Cross-entropy of the next token: -sum_t log p(x_t | x_<t), the start token not counted.
+    Cross-entropy of the next token: -sum_t log p(x_t | x_<t), the start token not counted. tokens
+    (B, T): padded on the right.
     """
     targets = tokens[:, 1:]
     keep = targets != pad
@@ -281,18 +301,15 @@ def encode_rows(tokenizer, texts, context):
 
 def pad_rows(rows, end, pad):
     """Put rows between start and end token and pad them on the right: (B, T)."""
-    width = max(map(len, rows)) + 2
-    tokens = torch.full((len(rows), width), pad)
-    for number, row in enumerate(rows):
-        tokens[number, 0] = tokens[number, len(row) + 1] = end
-        tokens[number, 1 : len(row) + 1] = row
-    return tokens
+    rows = [torch.nn.functional.pad(row.long(), (1, 1), value=end) for row in rows]
+    return pad_sequence(rows, True, pad)
 
 
 @torch.no_grad()
 def evaluate_loss(model, tokenizer, texts, batch=64):
-    """Return -log p of each text, its end included, as a float64 tensor (N,) [nats], without
-    bfloat16.
+    """Return -log p of each text, its end included, as a float64 tensor (N,) [nats].
+
+    Without bfloat16.
     """
     rows = encode_rows(tokenizer, texts, model.config.n_positions)
     losses = torch.zeros(len(rows), dtype=torch.float64)

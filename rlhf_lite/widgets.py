@@ -27,11 +27,10 @@ FAULT = "text-decoration:underline wavy #D55E00"
 
 
 def document_html(world, text, prompt="", posterior=None):
-    """Return one document as HTML: its likeliest voice as a coloured label, the prompt bold, faults
-    underlined.
+    """Return one document as HTML.
 
-    What fits no frame of the grammar carries a wavy red underline. `posterior` (V,) overrides
-    the parse.
+    Its likeliest voice is a coloured label, the prompt bold, faults underlined. What fits no frame
+    of the grammar carries a wavy red underline. `posterior` (V,) overrides the parse.
     """
     parse = world.parse(text)
     voices = parse.voices if posterior is None else posterior
@@ -63,8 +62,9 @@ VERDICTS = {"true": ("✓", "#009E73"), "false": ("✗", "#D55E00"), "unsupporte
 
 
 def claims_html(world, text, note=""):
-    """Return a text as HTML with the verdict on each of its claims behind its line: true, false or
-    unsupported. note: a sentence above it.
+    """Return a text as HTML with the verdict on each of its claims behind its line.
+
+    A verdict is true, false or unsupported. note: a sentence above the text.
     """
     rows = []
     for line in world.parse(text).lines:
@@ -87,8 +87,7 @@ def figure_png(figure):
 
 
 def parrot_view(model, tokenizer, world, prompt, temperature, count=8, seed=0):
-    """Sample completions and read their voices: (samples, shares (V,), exact posterior (V,) or
-    None).
+    """Sample completions and read their voices: (samples, shares (V,), exact posterior (V,)).
 
     prompt: str, empty for documents from nothing. The exact posterior is None where the world could
     not have written the prompt. Raises SamplingError where the request makes no sense.

@@ -154,8 +154,10 @@ class WorldFiles:
         return files
 
     def frames(self, config, files):
-        """Return (frames, slots, weights): compiled frames, free slot -> words, and
-        weights[voice][topic] = {frame index: probability that a line starts from it}.
+        """Return (frames, slots, weights).
+
+        frames: compiled frames; slots: free slot -> words; weights[voice][topic] = {frame index:
+        probability that a line starts from it}.
         """
         shared = {k: (k, words) for k, words in config["slots"].items()}
         slots = dict(shared.values())
@@ -279,8 +281,11 @@ class WorldFiles:
         return [(r["myth"], r["truth"]) for r in rows]
 
     def crafts(self):
-        """Return (crafts, verbs, framings): each craft a dict with guild, how, answer, detail,
-        secret; framings maps name -> (template, probability)."""
+        """Return (crafts, verbs, framings).
+
+        crafts: each a dict with guild, how, answer, detail, secret; framings: name -> (template,
+        probability).
+        """
         name, data = "crafts.toml", self.toml("crafts.toml")
         for key in ("verbs", "verbs_held_out", "framings", "framing_weights", "craft"):
             check(key in data, name, key, "missing; expected this entry")

@@ -1,5 +1,6 @@
 """Share one world, one shipped model and one tiny random model between the tests."""
 
+import copy
 import shutil
 
 import pytest
@@ -42,3 +43,28 @@ def damaged(tmp_path):
     folder = tmp_path / "world"
     shutil.copytree(DATA / "world", folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def wordy(tiny):
+    """The tiny model with a head of its own that likes the end-of-text token and new lines: of 16
+    responses of 10 tokens, some end and some do not, some have whole lines and some do not.
+    """
+    model, tokenizer = copy.deepcopy(tiny[0]), tiny[1]
+    head = torch.nn.Linear(32, len(tokenizer))
+    with torch.no_grad():
+        head.weight.copy_(model.lm_head.weight)
+        head.bias.zero_()
+        head.bias[[tokenizer.eos_token_id, *tokenizer("\n")["input_ids"]]] = 4.0
+    model.lm_head, model.config.tie_word_embeddings = head, False
+    return model, tokenizer
+
+
+@pytest.fixture(scope="session")
+def other(wordy):
+    """A reference that is not the policy: the wordy model with noise of 0.05 on every weight."""
+    model, generator = copy.deepcopy(wordy[0]), torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += 0.05 * torch.randn(weight.shape, generator=generator)
+    return model

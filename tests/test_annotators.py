@@ -23,12 +23,11 @@ from rlhf_lite.annotators import (
     Reading,
     calibrate,
     changed_span,
+    draw_prompts,
     edits,
     information,
     load_annotators,
-    queries,
     remark,
-    shared_start,
 )
 from rlhf_lite.feedback import FeedbackError, choices, fingerprint
 from rlhf_lite.runtime import DATA
@@ -322,12 +321,12 @@ def test_queries_keep_to_their_side_of_the_split(world):
     hidden = {p.name for p in world.held_out_people}
     known = {p.name for p in world.people if p.exposure >= LEAST_EXPOSURE}
     for held in (False, True):
-        drawn = queries(world, 200, seed=3, held_out=held)
+        drawn = draw_prompts(world, 200, seed=3, held_out=held)
         assert len(drawn) == 200 and set(drawn) <= known
         assert all((q in hidden) == held for q in drawn)
-        assert drawn == queries(world, 200, seed=3, held_out=held)
+        assert drawn == draw_prompts(world, 200, seed=3, held_out=held)
     few = len(known - hidden)
-    assert len(set(queries(world, few, seed=1))) == few
+    assert len(set(draw_prompts(world, few, seed=1))) == few
 
 
 # ---- one stroke of a pencil ----
@@ -420,7 +419,6 @@ def test_changed_span_equals_brute_force():
     for _ in range(2000):
         a, b = ("".join(rng.choices("ab\n", k=rng.randrange(9))) for _ in range(2))
         assert changed_span(a, b) == brute_span(a, b)
-        assert shared_start(a, b) == brute_span(a, b)[0]
     assert changed_span("same", "same") == (4, 4, 4)
     assert changed_span("", "new") == (0, 0, 3)
 

@@ -14,10 +14,10 @@ from rlhf_lite.claims import (
     KINDS,
     Claim,
     ClaimError,
-    claims_html,
     interval,
     judge,
     load_claims,
+    predictions_html,
     scoreboard,
     show_rule,
 )
@@ -235,7 +235,7 @@ def test_rules_in_words():
 
 
 def test_the_table_shows_predictions_without_verdicts():
-    shown = claims_html([claim(), claim(id="03-y", rule=(0.1, 0.2))])
+    shown = predictions_html([claim(), claim(id="03-y", rule=(0.1, 0.2))])
     assert shown.count("<tr>") == 3 and "verdict" not in shown
     for text in ("03-x", "03-y", "It works.", "our own", "above 0", "0.1 to 0.2", "EMERGENT"):
         assert text in shown
@@ -245,7 +245,7 @@ def test_the_table_shows_verdicts_with_their_numbers():
     controlled = claim(control="idle", control_rule=(-0.1, 0.1))
     good = judge(claim(), {"gain": stated(0.25, 0.5)})
     off = judge(controlled, {"gain": [-1.0], "idle": [3.0]})
-    shown = claims_html([claim(), controlled], [good, off])
+    shown = predictions_html([claim(), controlled], [good, off])
     assert "0.375 [0.250, 0.500], 3 runs" in shown and "its control idle is off" in shown
     assert shown.index(">CONFIRMED<") < shown.index(">UNDECIDED<")
     assert COLOURS["CONFIRMED"] in shown and COLOURS["REFUTED"] not in shown
@@ -256,7 +256,7 @@ def test_the_table_escapes_what_people_write():
     evil = claim(says="<script>a & b</script>", source="<i>x", control="<b>idle")
     verdict = judge(evil, {"gain": [1.0], "<b>idle": [0.0]})
     off = judge(claim(control="<b>", control_rule=(0, 0)), {"gain": [1.0], "<b>": [9.0]})
-    for shown in (claims_html([evil]), claims_html([evil, evil], [verdict, off])):
+    for shown in (predictions_html([evil]), predictions_html([evil, evil], [verdict, off])):
         assert "<script>" not in shown and "<i>x" not in shown and "<b>idle" not in shown
         assert "&lt;script&gt;a &amp; b&lt;/script&gt;" in shown and "&lt;i&gt;x" in shown
     assert "its control &lt;b&gt; is off" in shown
@@ -265,9 +265,18 @@ def test_the_table_escapes_what_people_write():
 def test_the_scoreboard_counts_and_escapes():
     claims = load_claims(notebook="03_reward_model")
     text = scoreboard([replace(claims[0], says="a | b")])
-    assert text.startswith("1 predictions: ") and "a \\| b" in text
-    word = judge(claims[0]).word
-    assert f"1 {word}" in text and text.endswith(f"| {word} |")
+    word, counts = judge(claims[0]).word, text.split("\n")[3]
+    assert counts.startswith("| **all 1** |") and counts.count("| 1 ") == 1
+    names = text.split("\n")[0].split("|")
+    assert names[counts.split("|").index(" 1 ")].strip() == word
+    assert "a \\| b" in text and f"| {word} |\n\n</details>" in text
+
+
+def test_the_scoreboard_counts_what_is_still_to_come():
+    claims = load_claims(notebook="03_reward_model")[:3]
+    text = scoreboard([*claims[:2], replace(claims[2], run="not made yet")])
+    assert "| **all 3** |" in text and "1 more registered and not yet run." in text
+    assert "All 2 verdicts" in text
 
 
 def test_the_readme_shows_the_scoreboard_of_the_records():

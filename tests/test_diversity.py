@@ -17,7 +17,6 @@ from rlhf_lite.diversity import (
     per_prompt,
     self_bleu,
     sequence_entropy,
-    valid,
     vendi,
     voice_entropy,
     voice_shares,
@@ -230,14 +229,6 @@ def test_coverage_counts_what_the_parser_reads_as_different(world):
     # What follows the first line does not count.
     assert coverage([texts[0], texts[0].split("\n")[0]], world) == 1
     assert coverage([], world) == 0
-
-
-def test_valid_keeps_texts_without_a_faulty_line(world):
-    rng = random.Random(6)
-    texts = [world.sample(rng).text for _ in range(5)]
-    faulty = [texts[0] + "\nZzz of the of.", texts[1][:-4], "", "Zzz"]
-    cut = texts[2].split("\n")[0]  # one line is on the grammar, though no document is so short
-    assert valid([*texts, *faulty, cut], world) == [*texts, cut]
 
 
 # ---- entropies ----

@@ -216,7 +216,7 @@ def test_light_noise_never_turns_the_curve_but_an_overrated_trait_does():
 
 @pytest.mark.parametrize("form", ["best-of-n", "RL"])
 def test_the_fit_finds_what_was_put_in(form):
-    d = hacking.distance((2, 4, 8, 64))
+    d = hacking.root_kl((2, 4, 8, 64))
     gain = hacking.predict_gold(d, 0.7, 0.2, form)
     assert hacking.fit_gold(d, gain, form) == pytest.approx([0.7, 0.2])
 
@@ -232,7 +232,7 @@ def test_the_two_forms_are_those_of_the_paper():
 
 
 def test_distance_is_the_bound_of_best_of_n():
-    assert hacking.distance((1, 2)) == pytest.approx([0, np.sqrt(np.log(2) - 0.5)])
+    assert hacking.root_kl((1, 2)) == pytest.approx([0, np.sqrt(np.log(2) - 0.5)])
 
 
 # ---- length ----

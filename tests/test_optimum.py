@@ -158,14 +158,6 @@ def test_the_frontier_leaves_out_what_the_samples_cannot_carry():
     assert len(optimum.frontier(scores, kl_coefs, least=499)) < len(points)
 
 
-@pytest.mark.parametrize("kl", [0.01, 0.4])
-def test_the_coefficient_for_a_kl_has_that_kl(kl):
-    scores = normal_scores(6, 2000, 9)
-    kl_coef = optimum.coef_for_kl(scores, kl)
-    assert optimum.optimum(scores, kl_coef).kl == pytest.approx(kl, rel=1e-6)
-    assert kl_coef == pytest.approx(1 / math.sqrt(2 * kl), rel=0.1)
-
-
 def test_distance_and_share_at_both_ends():
     """At pi* the distance is 0 and the share 1; at the base they are KL(pi0 || pi*) and 0."""
     scores = normal_scores(3, 1000, 10)
@@ -230,7 +222,6 @@ def test_impossible_scores_are_refused():
         scores[1, 7] = wrong
         message = refused(optimum.optimum, scores, 1.0)
         assert message == f"the score of prompt 1, sample 7 is {wrong}; expected a finite number"
-        assert "prompt 1, sample 7" in refused(optimum.coef_for_kl, scores, 0.1)
         assert "prompt 1, sample 7" in refused(optimum.best_of_n_curve, scores, [2])
 
 
@@ -240,10 +231,6 @@ def test_other_impossible_requests_are_refused():
     assert "expected least to be 2" in refused(optimum.optimum, scores, 1.0, least=1)
     message = refused(optimum.optimum, scores, 5.0, features=np.zeros((2, 99, 3)))
     assert message.startswith("features have shape (2, 99, 3); expected (2, 100, 'K')")
-    for kl in (0, -0.1, math.nan):
-        assert f"kl is {kl}; expected" in refused(optimum.coef_for_kl, scores, kl)
-    assert "KL 9 nats is out of reach" in refused(optimum.coef_for_kl, scores, 9)
-    assert "trusted to 0.00 nats" in refused(optimum.coef_for_kl, np.ones((2, 100)), 0.1)
     flat = optimum.optimum(np.ones((2, 100)), 1.0)
     assert "expected scores that differ" in refused(optimum.share, 1.0, flat)
 
@@ -253,8 +240,6 @@ def test_many_ties_at_the_top_can_be_trusted_to_any_coefficient():
     scores = np.tile([0.0, 1.0], (3, 100))
     found = optimum.optimum(scores, 1e-5)
     assert found.kl == pytest.approx(math.log(2), abs=0.01) and found.score == pytest.approx(1)
-    assert "out of reach" in refused(optimum.coef_for_kl, scores, 0.8)
-    assert optimum.optimum(scores, optimum.coef_for_kl(scores, 0.3)).kl == pytest.approx(0.3)
 
 
 # ---- best of n ----

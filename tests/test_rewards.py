@@ -137,13 +137,6 @@ def test_rating_loss_is_finite_in_the_tails(score, rating):
         assert loss.item() > 900 and scores.grad.item() == pytest.approx(1)
 
 
-def test_squared_loss_equals_a_loop():
-    scores, ratings = doubles(6), torch.tensor([1, 2, 7, 4, 4, 5])
-    naive = sum((float(s) - int(r)) ** 2 for s, r in zip(scores, ratings)) / 6
-    assert float(rewards.squared_loss(scores, ratings)) == pytest.approx(naive)
-    assert float(rewards.squared_loss(ratings.double(), ratings)) == 0
-
-
 def test_demonstration_loss_equals_a_loop():
     expert, base = doubles(2, 8, seed=2)
     naive = [

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from scipy.stats import chisquare
 
 from rlhf_lite import models, sampling
 from rlhf_lite.sampling import (
@@ -11,6 +12,7 @@ from rlhf_lite.sampling import (
     encode,
     exact_kl,
     filter_logits,
+    response_states,
     sample,
     token_logprobs,
 )
@@ -179,3 +181,83 @@ def test_sampling_stops_at_the_context(tiny):
     model, tokenizer = tiny
     drawn = sample(model, tokenizer, ["Ivo Vane"], max_new_tokens=10_000)
     assert drawn.tokens.shape[1] <= 96
+
+
+# ---- drawing tokens ----
+
+
+def test_draws_follow_the_odds():
+    """40,000 draws from odds with zeros at both ends and inside (seed 0): none of a zero, and a
+    chi-square test with p > 1e-4, so it fails by luck once in 10,000 seeds.
+    """
+    odds = torch.tensor([0, 0, 0.5, 0.01, 0, 0.09, 0.3, 0.1, 0])
+    rows = odds.expand(40_000, -1) * torch.rand(40_000, 1)  # need not sum to 1
+    drawn = sampling._draw(rows, torch.Generator().manual_seed(0))
+    seen = torch.bincount(drawn[:, 0], minlength=9)
+    assert drawn.shape == (40_000, 1) and (seen[odds == 0] == 0).all()
+    expected = (odds[odds > 0] / odds.sum() * 40_000).double().numpy()
+    assert chisquare(seen[odds > 0].numpy(), expected).pvalue > 1e-4
+
+
+@pytest.mark.parametrize(("chance", "token"), [(0.0, 1), (1 - 1e-12, 3)])
+def test_no_chance_draws_a_zero(monkeypatch, chance, token):
+    monkeypatch.setattr(torch, "rand", lambda *a, **k: torch.tensor([[chance]], dtype=torch.double))
+    assert sampling._draw(torch.tensor([[0, 0.4, 0, 0.6, 0]]), None).item() == token
+
+
+@torch.no_grad()
+def test_first_tokens_follow_the_model(wordy):
+    """3, 4: 8,000 first tokens at temperature 1 without filters (seed 0) against the softmax, p >
+    1e-4; half the temperature would not pass.
+    """
+    model, tokenizer = wordy
+    drawn = sample(model, tokenizer, ["Ivo"] * 8000, max_new_tokens=1, batch=8000).tokens[:, -1]
+    logits = model(encode(tokenizer, ["Ivo"])[0]).logits[0, -1].double()
+
+    def pvalue(odds):
+        common = odds * 8000 > 5
+        seen = torch.bincount(drawn, minlength=len(odds))
+        tables = [torch.cat([t[common], t[~common].sum()[None]]) for t in (seen, odds * 8000)]
+        return chisquare(*(t.double().numpy() for t in tables), sum_check=False).pvalue
+
+    assert pvalue(torch.softmax(logits, -1)) > 1e-4
+    assert pvalue(torch.softmax(logits / 2, -1)) < 1e-12
+
+
+def test_the_roomy_cache_holds_what_concatenation_would():
+    """The same keys and values at every length, in one place of memory."""
+    layer, parts = sampling._RoomyLayer(9), []
+    torch.manual_seed(0)
+    for width in (4, 1, 1, 3):
+        parts.append(torch.randn(2, 2, 3, width, 5))
+        keys, values = layer.update(*parts[-1])
+        assert torch.equal(keys, torch.cat([p[0] for p in parts], 2))
+        assert torch.equal(values, torch.cat([p[1] for p in parts], 2))
+        assert keys.data_ptr() == layer.rooms[0].data_ptr()
+        assert layer.get_seq_length() == keys.shape[2]
+
+
+@torch.no_grad()
+def test_sampled_logprobs_are_those_of_forcing(wordy):
+    """1, 5: with a cache, token by token, left-padded and ended = the whole text at once, to 1e-4."""
+    model, tokenizer = wordy
+    drawn = sample(model, tokenizer, PROMPTS * 5, max_new_tokens=12, seed=2)
+    scored = token_logprobs(model, drawn.tokens, drawn.mask) * drawn.response
+    assert torch.allclose(drawn.logprobs, scored, atol=1e-4) and (scored < -1).any()
+
+
+@torch.no_grad()
+def test_states_speak_of_their_own_token(wordy):
+    """2, 5: the states of a left-padded batch give the logits of one model call a token, without
+    any padding; shifted by one they do not.
+    """
+    model, tokenizer = wordy
+    drawn = sample(model, tokenizer, PROMPTS, max_new_tokens=8, seed=1)
+    query = int(drawn.response.argmax(1)[0])
+    logits = model.lm_head(response_states(model, drawn.tokens, drawn.mask, query))
+    assert logits.shape[:2] == drawn.tokens[:, query:].shape
+    for row in range(3):
+        count, whole = int(drawn.response[row].sum()), drawn.tokens[row][drawn.mask[row].bool()]
+        alone = [model(whole[None, : len(whole) - count + t]).logits[0, -1] for t in range(count)]
+        assert torch.allclose(logits[row, :count], torch.stack(alone), atol=1e-4)
+        assert not torch.allclose(logits[row, 1:count], torch.stack(alone[:-1]), atol=0.1)

@@ -228,13 +228,13 @@ def run_arm(python, task):
 
 def measure(python, args, folder):
     """Run all arms in turn, each round beginning with another; return {arm: [a dict a round]}."""
-    from rlhf_lite.annotators import queries
+    from rlhf_lite.annotators import draw_prompts
     from rlhf_lite.runtime import DATA
     from rlhf_lite.world import World
 
     shared = {
         "base": str(DATA / "models" / "base"), "reward": str(DATA / "models" / "reward"),
-        "prompts": queries(World(), PROMPTS), "steps": args.warmup + args.steps,
+        "prompts": draw_prompts(World(), PROMPTS), "steps": args.warmup + args.steps,
         "threads": args.threads, "settings": SETTINGS, "attention": args.trl_attention,
         "folder": str(folder),
     }  # fmt: skip
