@@ -4,7 +4,8 @@
 
 First, twenty fresh draws of 100 and of 300 labels, where three could not tell whether gold falls.
 Second, a gold with a summit: length pleases up to 24 words and hurts beyond. Reward models learn it
-from pairs that all lie below the summit, or from as many pairs of all lengths.
+from pairs that all lie below the summit, or from as many pairs of all lengths. Third, the same with
+a reward model of five numbers, linear in what the parser reads.
 
 Killed? The same command goes on: each finished arm lies in data/runs/my-hacking.
 """
@@ -67,6 +68,30 @@ def summit_arm(own, gold, pool, seed):
     }
 
 
+def numbers(reading):
+    """Return the five numbers that a linear reward model sees of a text."""
+    return [
+        min(reading.true, 3), reading.false, reading.unsupported, reading.garbled, reading.words
+    ]  # fmt: skip
+
+
+def linear_arm(own, gold, pool, seed):
+    """Fit a linear reward model to the labels of `summit_arm`; return its curves and its weights."""
+    pairs = [
+        [numbers(own.read(r["prompt"] + r[side])) for side in ("chosen", "rejected")]
+        for r in own.labels(COUNT, seed, 1.0, pool=pool)
+    ]
+    gaps = np.diff(np.array(pairs, dtype=float)[:, ::-1], axis=1)[:, 0]
+    weights = hacking.fit_preferences(gaps, np.zeros(len(gaps), dtype=bool))
+    table = np.array([numbers(own.read(t)) for t in own.texts]) @ weights
+    table = table.reshape(own.gold.shape)
+    return {
+        "gold": [tidy(row) for row in hacking.push(table, gold, NS)],
+        "words": tidy(hacking.push(table, own.words, NS).mean(0)),
+        "weights": tidy(weights),
+    }
+
+
 def kept(name, make):
     """Return an arm from its file, made and written down where there is none."""
     path = FOLDER / f"{name}.json"
@@ -86,6 +111,8 @@ def summit(own):
             name = f"summit {kind} {seed}"
             arm = kept(name, lambda s=seed, p=pool: summit_arm(own, gold, p, s))
             found.setdefault(kind, []).append(arm)
+            line = kept(f"linear {kind} {seed}", lambda s=seed, p=pool: linear_arm(own, gold, p, s))
+            found.setdefault(f"linear, {kind}", []).append(line)
     grid = np.arange(8, 45)
     return {
         "words": SUMMIT, "price": PRICE, "labels": COUNT, "seeds": SEEDS,
@@ -122,6 +149,10 @@ def main():
         "fall beyond the summit, short pairs": clustered(falls["short"]),
         "fall beyond the summit, all pairs": clustered(falls["all"]),
         "fall beyond the summit, short - all": clustered(falls["short"] - falls["all"]),
+        "fall beyond the summit, linear, short pairs": clustered(falls["linear, short"]),
+        "fall beyond the summit, linear, short - all": clustered(
+            falls["linear, short"] - falls["linear, all"]
+        ),
     }  # fmt: skip
     results = {
         "ns": NS, "pool": EACH, "gold sd": spread, "draws": DRAWS,

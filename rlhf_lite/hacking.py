@@ -87,11 +87,27 @@ def first_layers(base, layers):
     return model.to(base.device).eval()
 
 
+def fit_preferences(gaps, ties):
+    """Fit a linear score to preferences, w ~ N(0, 1); return the weights w (F,).
+
+    P(chosen preferred) = sigmoid(w gap) (Bradley and Terry 1952), a tie counting half for either
+    side. gaps (N, F), dense or sparse: features of the chosen text less those of the rejected one;
+    ties (N,) bool.
+    """
+    target = np.where(ties, 0.5, 1.0)
+
+    def loss(w):
+        x = gaps @ w
+        nats = np.logaddexp(0, x) - target * x
+        return nats.sum() + w @ w / 2, gaps.T @ (expit(x) - target) + w
+
+    return minimize(loss, np.zeros(gaps.shape[1]), jac=True, method="L-BFGS-B").x
+
+
 class BagOfWords:
     """Be the smallest reward model: a weight a word, blind to order; call it on texts.
 
-    score(text) = sum over its words of w, fitted to preferences as Bradley and Terry (1952) with
-    w ~ N(0, 1), a tie counting half for either side.
+    score(text) = sum over its words of w, by `fit_preferences`.
     """
 
     def __init__(self, rows):
@@ -103,14 +119,7 @@ class BagOfWords:
             w: i for i, w in enumerate(sorted({w for t in chosen + rejected for w in t.split()}))
         }
         gaps = self._counts(chosen) - self._counts(rejected)
-        target = np.where([tie for _, tie in rows], 0.5, 1.0)
-
-        def loss(w):
-            x = gaps @ w
-            nats = np.logaddexp(0, x) - target * x
-            return nats.sum() + w @ w / 2, gaps.T @ (expit(x) - target) + w
-
-        self.weights = minimize(loss, np.zeros(len(self.words)), jac=True, method="L-BFGS-B").x
+        self.weights = fit_preferences(gaps, [tie for _, tie in rows])
 
     def _counts(self, texts):
         """Return how often each known word stands in each text, sparse (N, W)."""
