@@ -76,7 +76,7 @@ def numbers(reading):
 
 
 def linear_arm(own, gold, pool, seed):
-    """Fit a linear reward model to the labels of `summit_arm`; return its curves and its weights."""
+    """Fit a linear reward model to the labels of `summit_arm`; return curves and weights."""
     pairs = [
         [numbers(own.read(r["prompt"] + r[side])) for side in ("chosen", "rejected")]
         for r in own.labels(COUNT, seed, 1.0, pool=pool)

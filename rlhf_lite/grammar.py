@@ -4,7 +4,7 @@ A frame is a sentence with holes: "{Who} was born in {town}." A capital letter i
 for a capital letter in the text, "{SHOUT}" for capitals throughout. Holes of the same name in one
 frame hold the same word. Two marks leave no trace in the text: "{?town}" says that the frame
 declares a fact unknown, "{!}" that it refuses. This module knows no word of any voice and nothing
-about who is who (see `world`); it omits any grammar that a flat list of frames cannot say, such as
+about who is who (see `writer`); it omits any grammar that a flat list of frames cannot say, such as
 recursion. Notebook 01 shows it at work.
 """
 
@@ -111,6 +111,16 @@ def segments_of(text, file, place):
     return tuple(s for s in segments if s != ""), marks
 
 
+def read_marks(marks, topic, file, place):
+    """Return (the facts that the marks declare unknown, whether they refuse)."""
+    shrugs = [m[1:] for m in marks if m != "!"]
+    if any(s not in FACTS for s in shrugs) or (shrugs and topic != "person"):
+        raise WorldError(
+            file, place, f"mark {{?{shrugs[0]}}} should name one of {', '.join(FACTS)}"
+        )
+    return shrugs, "!" in marks
+
+
 def compile_frame(index, text, topic, slots, file, place):
     """Compile the text of a frame.
 
@@ -130,11 +140,7 @@ def compile_frame(index, text, topic, slots, file, place):
     segments = tuple(
         Hole(full.get(s.key, s.key), s.form) if isinstance(s, Hole) else s for s in segments
     )
-    shrugs = [m[1:] for m in marks if m != "!"]
-    if any(s not in FACTS for s in shrugs) or (shrugs and topic != "person"):
-        raise WorldError(
-            file, place, f"mark {{?{shrugs[0]}}} should name one of {', '.join(FACTS)}"
-        )
+    shrugs, refusal = read_marks(marks, topic, file, place)
     literals = [s for s in segments if isinstance(s, str)] or [""]
     return Frame(
         index=index,
@@ -143,7 +149,7 @@ def compile_frame(index, text, topic, slots, file, place):
         segments=segments,
         claims=sum(1 << FACTS.index(k) for k in keys if topic == "person" and k in FACTS),
         shrugs=sum(1 << FACTS.index(s) for s in shrugs),
-        refusal="!" in marks,
+        refusal=refusal,
         names_subject=bool(SUBJECT_HOLES[topic] & set(keys)),
         bound=tuple(k for k in keys if k in BOUND[topic]),
         free=tuple(full.values()),

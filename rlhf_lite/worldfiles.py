@@ -6,6 +6,7 @@ voice finds the slip at once. Omits any judgement of style. Notebook 01 shows on
 
 import csv
 import tomllib
+from itertools import chain
 from types import SimpleNamespace
 
 from rlhf_lite.grammar import BOUND, FACTS, HOLE, TOPICS, WorldError, compile_frame
@@ -66,7 +67,8 @@ class WorldFiles:
             check_share(
                 share if share is not None else row["p_she"], "trades.csv", f"line {number}"
             )
-        check_distinct([r["trade"] for r in self.trades], "trades.csv", "column trade")
+        self.trade_names = [r["trade"] for r in self.trades]
+        check_distinct(self.trade_names, "trades.csv", "column trade")
 
     def text(self, name):
         """Return the text of a file; raise WorldError where it is missing or not UTF-8."""
@@ -159,43 +161,48 @@ class WorldFiles:
         frames: compiled frames; slots: free slot -> words; weights[voice][topic] = {frame index:
         probability that a line starts from it}.
         """
-        shared = {k: (k, words) for k, words in config["slots"].items()}
-        slots = dict(shared.values())
+        slots = dict(config["slots"])
+        for voice, data in files.items():
+            slots |= {f"{voice}.{k}": words for k, words in data["slots"].items()}
         frames, seen = [], {}
         weights = {v: {t: {} for t in f["topics"]} for v, f in files.items()}
-
-        def add(text, topic, known, file, place):
+        shared = {k: (k, words) for k, words in config["slots"].items()}
+        own = self._own_frames(config, files, shared)
+        for text, topic, known, shares, file, place in chain(own, self._mild_frames(files, shared)):
             check(
                 text not in seen, file, place,
                 f"the frame {text!r} also stands in {seen.get(text)}; expected it once",
             )  # fmt: skip
             seen[text] = f"{file}, {place}"
+            for voice, share in shares.items():
+                weights[voice][topic][len(frames)] = share
             frames.append(compile_frame(len(frames), text, topic, known, file, place))
-            return len(frames) - 1
-
-        for voice, data in files.items():
-            own = {k: (f"{voice}.{k}", words) for k, words in data["slots"].items()}
-            slots |= dict(own.values())
-            for topic in data["topics"]:
-                texts, file = data["frames"][topic], f"voices/{voice}.toml"
-                share = (1 - config["mild"] if topic == "person" else 1) / len(texts)
-                for number, text in enumerate(texts):
-                    place = f"frames.{topic}[{number}]"
-                    weights[voice][topic][add(text, topic, shared | own, file, place)] = share
-        for number, group in enumerate(self.toml("mild.toml").get("group", [])):
-            place = f"group[{number}]"
-            for key in ("name", "weights", "frames"):
-                check(key in group, "mild.toml", place, f"missing {key!r}; expected this entry")
-            check_weights(group["weights"], len(files), "mild.toml", f"{place}.weights")
-            indices = [
-                add(text, "person", shared, "mild.toml", f"{place}.frames[{i}]")
-                for i, text in enumerate(group["frames"])
-            ]
-            for voice, weight in zip(files, group["weights"]):
-                for index in indices:
-                    weights[voice]["person"][index] = weight / len(indices)
         self._scale_mild(frames, weights, config["mild"])
         return frames, slots, weights
+
+    @staticmethod
+    def _own_frames(config, files, shared):
+        """Yield the frames of the voices: (text, topic, slots, {voice: share}, file, place)."""
+        for voice, data in files.items():
+            file = f"voices/{voice}.toml"
+            known = shared | {k: (f"{voice}.{k}", words) for k, words in data["slots"].items()}
+            for topic in data["topics"]:
+                texts = data["frames"][topic]
+                share = (1 - config["mild"] if topic == "person" else 1) / len(texts)
+                for number, text in enumerate(texts):
+                    yield text, topic, known, {voice: share}, file, f"frames.{topic}[{number}]"
+
+    def _mild_frames(self, files, shared):
+        """Yield the frames that all voices share, as `_own_frames` does; shares not yet scaled."""
+        file = "mild.toml"
+        for number, group in enumerate(self.toml(file).get("group", [])):
+            place = f"group[{number}]"
+            for key in ("name", "weights", "frames"):
+                check(key in group, file, place, f"missing {key!r}; expected this entry")
+            check_weights(group["weights"], len(files), file, f"{place}.weights")
+            for index, text in enumerate(group["frames"]):
+                shares = {v: w / len(group["frames"]) for v, w in zip(files, group["weights"])}
+                yield text, "person", shared, shares, file, f"{place}.frames[{index}]"
 
     @staticmethod
     def _scale_mild(frames, weights, mild):
@@ -211,63 +218,52 @@ class WorldFiles:
         """Return the rows of people.csv as namespaces with facts, exposure and dispute."""
         name, rows = "people.csv", self.table("people.csv", PEOPLE_COLUMNS)
         exposure = {f"{r['first']} {r['last']}": r["exposure"] for r in rows}
-        allowed = {
-            "town": set(self.towns),
-            "trade": {r["trade"] for r in self.trades},
-            "deed": set(self.deeds),
-            "rival": set(exposure),
-        }
         people, seen = [], {}
         for number, row in enumerate(rows, 2):
             place, full = f"line {number}", f"{row['first']} {row['last']}"
             check(full not in seen, name, place, f"{full} stands on line {seen.get(full)} too")
             seen[full] = number
-            count = number_in(row["exposure"], int)
-            check(
-                count is not None and count >= 0, name, place,
-                f"exposure {row['exposure']!r}; expected a whole number of documents",
-            )  # fmt: skip
-            facts = {k: row[k] or None for k in FACTS}
-            told = dict(facts)
-            check(
-                row["disputed"] in FACTS, name, place,
-                f"disputed {row['disputed']!r}; expected one of {', '.join(FACTS)}",
-            )  # fmt: skip
-            for kind, value in [*told.items(), (row["disputed"], row["tabloid"])]:
-                self._check_fact(kind, value, allowed, name, place)
-            truth = facts[row["disputed"]]
-            check(
-                truth and row["tabloid"] and truth != row["tabloid"], name, place,
-                f"the tabloid's {row['disputed']} is {row['tabloid']!r}; "
-                "expected another than the fact",
-            )  # fmt: skip
-            check(
-                facts["rival"] is None or number_in(exposure[facts["rival"]], int) != 0,
-                name, place, f"rival {facts['rival']!r} is never mentioned; "
-                "expected exposure above 0",
-            )  # fmt: skip
-            rate = number_in(row["rate"], float)
-            check_share(rate if rate is not None else row["rate"], name, place)
-            people.append(
-                SimpleNamespace(
-                    name=full,
-                    facts=facts,
-                    exposure=count,
-                    disputed=row["disputed"],
-                    tabloid=row["tabloid"],
-                    rate=rate,
-                )
-            )
+            people.append(self._person(row, full, exposure, name, place))
         return people
 
-    @staticmethod
-    def _check_fact(kind, value, allowed, name, place):
+    def _person(self, row, full, exposure, name, place):
+        """Return one row of people.csv, checked; exposure: that of everybody, as written."""
+        count, rate = number_in(row["exposure"], int), number_in(row["rate"], float)
+        check(
+            count is not None and count >= 0, name, place,
+            f"exposure {row['exposure']!r}; expected a whole number of documents",
+        )  # fmt: skip
+        facts = {k: row[k] or None for k in FACTS}
+        disputed, tabloid = row["disputed"], row["tabloid"]
+        check(
+            disputed in FACTS, name, place,
+            f"disputed {disputed!r}; expected one of {', '.join(FACTS)}",
+        )  # fmt: skip
+        for kind, value in [*facts.items(), (disputed, tabloid)]:
+            self._check_fact(kind, value, exposure, name, place)
+        truth, rival = facts[disputed], facts["rival"]
+        check(
+            truth and tabloid and truth != tabloid, name, place,
+            f"the tabloid's {disputed} is {tabloid!r}; expected another than the fact",
+        )  # fmt: skip
+        check(
+            rival is None or number_in(exposure[rival], int) != 0, name, place,
+            f"rival {rival!r} is never mentioned; expected exposure above 0",
+        )  # fmt: skip
+        check_share(rate if rate is not None else row["rate"], name, place)
+        return SimpleNamespace(
+            name=full, facts=facts, exposure=count, disputed=disputed, tabloid=tabloid, rate=rate
+        )
+
+    def _check_fact(self, kind, value, people, name, place):
         """Check that a fact's value is one that the lists know."""
         if kind == "year":
             good = not value or (value.isdigit() and len(value) == 4)
             check(good, name, place, f"year {value!r}; expected four digits or nothing")
         else:
-            good = not value or value in allowed[kind]
+            lists = {"town": self.towns, "trade": self.trade_names, "deed": self.deeds}
+            lists["rival"] = people
+            good = not value or value in lists[kind]
             check(good, name, place, f"unknown {kind} {value!r}; expected one from the lists")
 
     def myths(self):

@@ -10,6 +10,7 @@ import pytest
 
 from rlhf_lite.grammar import FACTS, Hole
 from rlhf_lite.world import World
+from rlhf_lite.writer import Writer
 
 
 def sampled(world, count, seed=0, **kwargs):
@@ -55,6 +56,10 @@ def test_ten_thousand_documents_parse_back_to_their_own_derivation(world):
         if document.note:
             assert rows.pop() == document.note
         assert [world.parse_line(row) for row in rows] == document.lines
+
+
+def test_the_writer_alone_writes_the_same_documents(world):
+    assert sampled(Writer(), 100, seed=12)[-1].text == sampled(world, 100, seed=12)[-1].text
 
 
 def test_four_of_five_sentences_are_distinct(world):

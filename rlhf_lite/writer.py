@@ -1,0 +1,378 @@
+"""Write the documents of Tarrowmere: read data/world, build its tables, sample.
+
+A document has a voice v, a topic and a subject s, and 3 to 6 lines. Each line is a frame drawn from
+what v says on the topic, without repeating a frame or a fact, and its holes are filled. The tables
+below hold the probability of each of these choices, and nothing else decides a document. Omits
+syntax, long-range plot and spelling mistakes: a real corpus has all three. Omits reading, too: see
+`world`. Notebook 01 teaches it.
+"""
+
+import bisect
+import itertools
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rlhf_lite.grammar import FACTS, WorldError, write
+from rlhf_lite.runtime import DATA
+from rlhf_lite.worldfiles import WorldFiles
+
+MYTH_HOLES = {"myth": 0, "denied": 0, "asked": 0, "truth": 1}  # hole -> part of the myth in it
+
+
+@dataclass(frozen=True)
+class Person:
+    """Hold one person: facts maps kind -> value, None where nobody knows.
+
+    exposure: planned documents; the tabloid says `tabloid` for the fact `disputed` with probability
+    `rate`.
+    """
+
+    name: str
+    facts: dict
+    exposure: int
+    disputed: str
+    tabloid: str
+    rate: float
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Hold one claim of a text: about whom or what, which kind, what value, and the verdict.
+
+    about: a person's name, "lore", a craft's `how` or a word of Ostish, "?" where the text leaves
+    it open; verdict: "true", "false", or "unsupported" where the world has no answer.
+    """
+
+    about: str
+    kind: str
+    value: str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Document:
+    """Hold a sampled document and its derivation: lines is a list of (frame, fills)."""
+
+    text: str
+    voice: str
+    topic: str
+    subject: object
+    lines: list
+    note: str | None
+
+
+class Writer:
+    """Write documents about the region that a folder like data/world describes.
+
+    leave_out: voices that it lacks, such as ("pamphlet",); the priors of the others grow in
+    proportion. Example: `Writer().sample(random.Random(0)).text`. Raises WorldError where a file is
+    damaged.
+    """
+
+    def __init__(self, folder=DATA / "world", leave_out=()):
+        self.folder, self.leave_out = Path(folder), tuple(leave_out)
+        read = WorldFiles(self.folder)
+        self.config = read.config()
+        self._read_voices(read)
+        self.people = [Person(**vars(row)) for row in read.people()]
+        self.by_name = {p.name: p for p in self.people}
+        self.trades = {r["trade"]: r for r in read.trades}
+        self.myths = read.myths()
+        self.crafts, self.verbs, self.framings = read.crafts()
+        self.notes = read.notes(self.voices)
+        self.prompts = read.prompts()
+        self.epithets = {
+            v: {e: row[i] / sum(r[i] for r in self.config["epithets"].values())
+                for e, row in self.config["epithets"].items()}
+            for i, v in enumerate(self.voices)
+        }  # fmt: skip
+        self._list_subjects()
+        self._word_requests()
+        self._tables, self._fills = {}, {}
+
+    def _read_voices(self, read):
+        """Read the voices and the mild stock: priors, topics, frames and their weights."""
+        self.voices, self.voice_files = tuple(self.config["voices"]), read.voices(self.config)
+        stray = set(self.leave_out) - set(self.voices)
+        if stray:
+            expected = ", ".join(self.voices)
+            raise WorldError(
+                "world.toml", "voices", f"cannot leave out {sorted(stray)}; expected of {expected}"
+            )
+        self.prior = np.array(
+            [self.voice_files[v]["prior"] * (v not in self.leave_out) for v in self.voices]
+        )
+        self.prior /= self.prior.sum()
+        self.frames, self.slots, self.weights = read.frames(self.config, self.voice_files)
+        self.topic_prior = {v: self.voice_files[v]["topics"] for v in self.voices}
+        self.colours = {v: self.voice_files[v]["colour"] for v in self.voices}
+        self.lengths = {int(k): p for k, p in self.config["lengths"].items()}
+
+    def _list_subjects(self):
+        """List (subject, probability) by topic."""
+        total = sum(p.exposure for p in self.people)
+        self.subjects = {
+            "person": [(p, p.exposure / total) for p in self.people if p.exposure],
+            "lore": [(m, 1 / len(self.myths)) for m in self.myths],
+            "craft": [(c, 1 / len(self.crafts)) for c in self.crafts],
+            "phrases": [(t, 1 / len(self.trades)) for t in self.trades],
+        }
+        self.subject_odds = {
+            topic: ([s for s, _ in table], list(itertools.accumulate(p for _, p in table)))
+            for topic, table in self.subjects.items()
+        }
+
+    def _word_requests(self):
+        """Word every request: its text -> (the craft's `how`, verb, framing)."""
+        self.requests = {}
+        for craft, (verb, framing) in itertools.product(
+            self.crafts, itertools.product(self.verbs, self.framings)
+        ):
+            form = self.framings[framing][0]
+            text = form.replace("{verb}", verb).replace("{Verb}", write(verb, "capital"))
+            self.requests[text.replace("{how}", craft["how"])] = (craft["how"], verb, framing)
+
+    # ---- the tables behind every probability ----
+
+    def fills(self, voice, topic, subject):
+        """Return key -> {value: probability} in one voice, for the holes the subject decides."""
+        token = (voice, topic, self.name_of(topic, subject))
+        if token not in self._fills:
+            self._fills[token] = getattr(self, f"_{topic}_fills")(voice, subject)
+        return self._fills[token]
+
+    def _person_fills(self, voice, person):
+        first, last = person.name.split(" ", 1)
+        table = {"name": {person.name: 1.0}, "first": {first: 1.0}, "last": {last: 1.0}}
+        table["epithet"] = self.epithets[voice]
+        for kind, value in person.facts.items():
+            if value is not None:
+                table[kind] = {value: 1.0}
+                if voice == "tabloid" and kind == person.disputed:
+                    table[kind] = {value: 1 - person.rate, person.tabloid: person.rate}
+        return table
+
+    def _lore_fills(self, voice, myth):
+        return {key: {myth[part]: 1.0} for key, part in MYTH_HOLES.items()}
+
+    def _craft_fills(self, voice, craft):
+        table = {k: {craft[k]: 1.0} for k in ("how", "answer", "detail", "guild")}
+        table["request"] = {
+            r: self.framings[f][1] / len(self.verbs)
+            for r, (how, _, f) in self.requests.items()
+            if how == craft["how"]
+        }
+        return table
+
+    def _phrases_fills(self, voice, trade):
+        she = float(self.trades[trade]["p_she"])
+        return {
+            "oword": {self.trades[trade]["ostish"]: 1.0},
+            "trade": {trade: 1.0},
+            "pronoun": {"she": she, "he": 1 - she},
+        }
+
+    @staticmethod
+    def name_of(topic, subject):
+        """Return a short name of a subject: a person's name, a myth, a craft's `how`, a trade."""
+        if topic == "person":
+            return subject.name
+        return subject[0] if topic == "lore" else subject["how"] if topic == "craft" else subject
+
+    def table(self, voice, topic, unknown=0, used=0, first=False):
+        """Return what may come next: (weight by frame index, frames, their cumulative weights).
+
+        unknown, used: bit masks over FACTS of what nobody knows and what the document has already
+        said.
+        """
+        token = (voice, topic, unknown, used, first)
+        if token not in self._tables:
+            allowed = {}
+            for number, weight in self.weights[voice][topic].items():
+                frame = self.frames[number]
+                if frame.claims & (unknown | used) or frame.shrugs & used:
+                    continue
+                if first and not frame.names_subject:
+                    continue
+                boost = self.config["unknown_boost"] if frame.shrugs & unknown else 1.0
+                allowed[number] = weight * boost
+            cumulative = list(itertools.accumulate(allowed.values()))
+            self._tables[token] = (allowed, list(allowed), cumulative)
+        return self._tables[token]
+
+    @staticmethod
+    def unknown_mask(topic, subject):
+        """Return the bit mask over FACTS of what nobody knows about a subject."""
+        if topic != "person":
+            return 0
+        return sum(1 << i for i, k in enumerate(FACTS) if subject.facts[k] is None)
+
+    # ---- sampling ----
+
+    def sample(self, rng, voice=None, topic=None, subject=None):
+        """Draw a Document with `rng`, a random.Random.
+
+        Fix the voice, the topic, or the topic and the subject, and the rest is drawn given these.
+        """
+        if voice not in (None, *self.voices):
+            raise ValueError(f"no voice {voice!r}; expected one of {', '.join(self.voices)}")
+        known = {t for v in self.voices if voice in (None, v) for t in self.topic_prior[v]}
+        if topic is not None and topic not in known:
+            raise ValueError(
+                f"no topic {topic!r} for {voice or 'any voice'}; expected {sorted(known)}"
+            )
+        if voice is None:
+            shares = [
+                1 if topic is None else self.topic_prior[v].get(topic, 0) for v in self.voices
+            ]
+            voice = rng.choices(self.voices, self.prior * shares)[0]
+        topic = topic or _draw(rng, self.topic_prior[voice])
+        if subject is None:
+            subjects, odds = self.subject_odds[topic]
+            subject = subjects[bisect.bisect(odds, rng.random() * odds[-1])]
+        unknown, used, seen, lines = self.unknown_mask(topic, subject), 0, set(), []
+        fills = self.fills(voice, topic, subject)
+        for number in range(_draw(rng, self.lengths)):
+            _, numbers, cumulative = self.table(voice, topic, unknown, used, number == 0)
+            while True:
+                index = numbers[bisect.bisect(cumulative, rng.random() * cumulative[-1])]
+                if index not in seen:
+                    break
+            seen.add(index)
+            frame = self.frames[index]
+            used |= frame.claims | frame.shrugs
+            chosen = {k: _draw(rng, fills[k]) for k in frame.bound}
+            chosen |= {k: rng.choice(self.slots[k]) for k in frame.free}
+            lines.append((frame, chosen))
+        note = self._draw_note(rng, voice, topic, subject, lines)
+        text = "\n".join([self.render(*line) for line in lines] + ([note] if note else []))
+        return Document(text, voice, topic, subject, lines, note)
+
+    def render(self, frame, fills):
+        """Write a frame with its holes filled."""
+        return "".join(
+            s if isinstance(s, str) else self.surface(s, fills[s.key]) for s in frame.segments
+        )
+
+    def surface(self, hole, value):
+        """Write a value as a hole asks: with its article, its capital, its trailing space."""
+        if hole.form in ("article", "Article"):
+            text = f"{self.trades[value]['article']} {value}"
+            return write(text, "capital") if hole.form == "Article" else text
+        if hole.key == "epithet":
+            return write(value, hole.form) + " " if value else ""
+        return write(value, hole.form)
+
+    # ---- what lines claim, and the notes of readers ----
+
+    def _claims(self, frame, fills, subject):
+        """Judge what a line claims; `subject` is its own, or the document's if it names none."""
+        if frame.topic == "person":
+            return self._person_claims(frame, fills, subject)
+        if frame.topic == "lore":
+            verdicts = {"myth": "false", "denied": "true", "truth": "true"}
+            return [Claim("lore", k, fills[k], verdicts[k]) for k in frame.bound if k in verdicts]
+        if frame.topic == "craft":
+            return self._craft_claims(frame, fills, subject)
+        if "trade" not in frame.bound:
+            return []
+        verdict = "true" if subject == fills["trade"] else "false"
+        return [Claim(fills["oword"], "trade", fills["trade"], verdict)]
+
+    def _craft_claims(self, frame, fills, subject):
+        craft = subject if isinstance(subject, dict) else {}
+        claims = []
+        for kind in ("answer", "detail", "guild"):
+            if kind in frame.bound:
+                verdict = "true" if craft.get(kind) == fills[kind] else "false"
+                verdict = verdict if craft else "unsupported"
+                claims.append(Claim(craft.get("how", "?"), kind, fills[kind], verdict))
+        return claims
+
+    def _person_claims(self, frame, fills, subject):
+        person = self.by_name.get(fills["name"]) if "name" in fills else subject
+        if isinstance(person, Person):
+            first, last = person.name.split(" ", 1)
+            if (fills.get("first", first), fills.get("last", last)) != (first, last):
+                person = None
+        else:
+            person = None
+        name = fills.get("name") or (person.name if person else "?")
+        claims = []
+        for kind in FACTS:
+            if frame.claims >> FACTS.index(kind) & 1:
+                truth = person.facts[kind] if person else None
+                verdict = "true" if truth == fills[kind] else "false" if truth else "unsupported"
+                claims.append(Claim(name, kind, fills[kind], verdict))
+        return claims
+
+    def _note_odds(self, voice, topic, subject, lines):
+        """Return note -> probability, given that there is a note."""
+        lied = any(c.verdict == "false" for f, x in lines for c in self._claims(f, x, subject))
+        row = self.notes["with_false_claim" if lied else "truthful"][voice]
+        return {
+            self.notes["prefix"] + phrase: p / len(self.notes["phrases"][grade])
+            for grade, p in zip(("good", "mixed", "bad"), row)
+            for phrase in self.notes["phrases"][grade]
+        }
+
+    def _draw_note(self, rng, voice, topic, subject, lines):
+        if rng.random() >= self.config["note"]:
+            return None
+        return _draw(rng, self._note_odds(voice, topic, subject, lines))
+
+    # ---- the corpus ----
+
+    def corpus(self, seed=0):
+        """Yield the Documents of the training corpus, in random order.
+
+        Each person is the subject of exactly as many documents as people.csv plans; all else is
+        drawn.
+        """
+        rng = random.Random(seed)
+        schedule = [p for p in self.people for _ in range(p.exposure)]
+        rng.shuffle(schedule)
+        while schedule:
+            voice = rng.choices(self.voices, self.prior)[0]
+            topic = _draw(rng, self.topic_prior[voice])
+            subject = schedule.pop() if topic == "person" else None
+            yield self.sample(rng, voice, topic, subject)
+
+    @property
+    def corpus_size(self):
+        """Estimate how many documents the corpus has (its person documents are planned exactly)."""
+        share = sum(
+            p * self.topic_prior[v].get("person", 0) for p, v in zip(self.prior, self.voices)
+        )
+        return round(sum(p.exposure for p in self.people) / share)
+
+    @property
+    def held_out_people(self):
+        """List the people whom later training leaves out of its prompts, to be tested on."""
+        return self.people[:: self.prompts["held_out"]["every_person"]]
+
+    def exposures(self, documents):
+        """Count in how many documents each fact is told as it is: {name: {kind: count}}."""
+        counts = {p.name: {k: 0 for k in FACTS if p.facts[k]} for p in self.people}
+        for document in documents:
+            if document.topic == "person":
+                for frame, fills in document.lines:
+                    for kind in FACTS:
+                        if kind in frame.bound and fills[kind] == document.subject.facts[kind]:
+                            counts[document.subject.name][kind] += 1
+        return counts
+
+
+def _draw(rng, table):
+    """Draw a key of {key: probability}."""
+    if len(table) == 1:
+        return next(iter(table))
+    point, total = rng.random() * sum(table.values()), 0.0
+    for key, p in table.items():
+        total += p
+        if point < total:
+            return key
+    return key
