@@ -41,9 +41,9 @@ def clean(book):
 
 
 def lighten(png):
-    """Return a base64 PNG with a palette of 128 colours, a third of the size."""
+    """Return a base64 PNG with a palette of 64 colours, a quarter of the size."""
     image, buffer = Image.open(io.BytesIO(base64.b64decode(png))), io.BytesIO()
-    image.convert("RGB").quantize(128).save(buffer, "PNG", optimize=True)
+    image.convert("RGB").quantize(64).save(buffer, "PNG", optimize=True)
     return base64.b64encode(buffer.getvalue()).decode()
 
 

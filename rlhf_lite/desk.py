@@ -14,7 +14,7 @@ import ipywidgets
 
 from rlhf_lite.feedback import FeedbackError, item_key, record_key
 from rlhf_lite.grammar import FACTS
-from rlhf_lite.widgets import CARD, NOBODY
+from rlhf_lite.widgets import CARD, NOBODY, error_html
 
 LONGEST = 120.0  # seconds that one label counts at most: longer is a phone call, not thought
 CARD_STYLE = CARD.format(colour=NOBODY) + (
@@ -49,22 +49,25 @@ PAGES = {
 }
 
 
+# ---- the desk without a screen ----
+
+
 class Desk:
     """Keep what is to be labelled, the order, the time and the labels; know no widget.
 
-    items: dicts with "prompt" and "responses" (two strings); store: a `LabelStore`; seed: of the
-    order A, B, in which half of the pairs are swapped; clock: a function that returns seconds.
-    Tasks that the store has labelled already are done. Raises FeedbackError where the store does.
+    items: dicts with "prompt" and "responses" (two strings), which half of the pairs show swapped;
+    store: a `LabelStore`; clock: a function that returns seconds. Tasks that the store has labelled
+    already are done. Raises FeedbackError where the store does.
     """
 
-    def __init__(self, items, store, seed=0, clock=time.monotonic):
+    def __init__(self, items, store, clock=time.monotonic):
         if not items:
             raise FeedbackError("nothing to label: the list of items is empty; expected some")
         self.store, self.clock = store, clock
         labels = store.records()
         self.records, self.damage = labels.records, labels.damage
         swaps = [i % 2 == 1 for i in range(len(items))]
-        random.Random(seed).shuffle(swaps)
+        random.Random(0).shuffle(swaps)
         self.tasks = {kind: {} for kind in PAGES}
         for item, swap in zip(items, swaps):
             pair = list(item["responses"])[:: -1 if swap else 1]
@@ -73,7 +76,7 @@ class Desk:
                 for response in item["responses"]:
                     self._plan(kind, item["prompt"], [response])
             self._plan("demonstration", item["prompt"], [])
-        self.since = 0.0
+        self.since = 0.0  # a time, so not paused: the clock runs from the first task on
         self.show("preference")
 
     def _plan(self, kind, prompt, responses):
@@ -166,6 +169,7 @@ def continued(prompt, text):
 
     A text is prompt + response, and few people type the space. Example: `continued("He", "sang")`.
     """
+    # A tuple, because the end of an empty prompt is in every string.
     ends_word = prompt[-1:].isalnum() or prompt[-1:] in tuple(",.;:!?")
     return " " + text if ends_word and text[:1].isalnum() else text
 
@@ -218,6 +222,9 @@ def new_letters(value, handled):
     """
     grown = len(value) > len(handled) and value.startswith(handled)
     return value[len(handled) :] if grown else value
+
+
+# ---- its skin ----
 
 
 class DeskView(ipywidgets.VBox):
@@ -304,7 +311,7 @@ class DeskView(ipywidgets.VBox):
         return self._draw()
 
     def _say(self, text):
-        self.status.value = f'<b style="color:#D55E00">{html.escape(text)}</b>'
+        self.status.value = error_html(text)
 
     def _pause(self):
         self.desk.resume() if self.desk.paused else self.desk.pause()

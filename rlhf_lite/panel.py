@@ -7,7 +7,6 @@ notebook 04.
 """
 
 import asyncio
-import html
 from itertools import pairwise
 
 import ipywidgets
@@ -16,7 +15,7 @@ import numpy as np
 
 from rlhf_lite.plots import INK, KL, POLICY, REFERENCE, REWARD, WARNING
 from rlhf_lite.policies import PolicyError
-from rlhf_lite.widgets import document_html, figure_png
+from rlhf_lite.widgets import documents_html, error_html, figure_png
 
 LOWEST, HIGHEST = 0.02, 5.0
 
@@ -26,19 +25,21 @@ def batch_voices(world, texts):
     return np.mean([world.parse(text).voices for text in texts], axis=0)
 
 
-def plot_panel(world, history, shares, start, ceilings, *, axes=None):
+def plot_panel(world, history, shares, start, ceilings):
     """Draw four panels of a run: score, KL, objective with J*, voices now beside the start.
 
     history: list of PolicyStep; shares, start (V,): voices of this step's batch and of the first;
-    ceilings: J* at each step's kl_coef, None where it is not known.
+    ceilings: J* at each step's kl_coef, None where it is not known. Makes a figure and returns its
+    four Axes.
     """
-    if axes is None:
-        axes = plt.subplots(1, 4, figsize=(11.4, 2.7), width_ratios=(1, 1, 1, 1.5))[1]
+    axes = plt.subplots(1, 4, figsize=(11.4, 2.7), width_ratios=(1, 1, 1, 1.5))[1]
     steps = [s.step for s in history]
-    for ax, (name, colour, label) in zip(
-        axes,
-        (("score", REWARD, "score [sd]"), ("kl", KL, "KL [nats]"), ("objective", POLICY, "J [sd]")),
-    ):
+    curves = (
+        ("score", REWARD, "score [sd]"),
+        ("kl", KL, "KL [nats]"),
+        ("objective", POLICY, "J [sd]"),
+    )
+    for ax, (name, colour, label) in zip(axes, curves):
         ax.plot(steps, [getattr(s, name) for s in history], color=colour, marker="o", ms=2.5)
         ax.set(title=label, xlabel="step", xlim=(0.5, max(10, steps[-1]) + 0.5))
         for at in _moves(history):
@@ -72,25 +73,22 @@ class KLPanel:
     slider.
     """
 
-    def __init__(self, world, new_run, ceiling=lambda kl_coef: None, samples=3):
-        self.world, self.new_run, self.ceiling, self.samples = world, new_run, ceiling, samples
+    def __init__(self, world, new_run, ceiling=lambda kl_coef: None):
+        self.world, self.new_run, self.ceiling = world, new_run, ceiling
         wide = {"description_width": "initial"}
         self.slider = ipywidgets.FloatLogSlider(
             value=0.5, base=10, min=np.log10(LOWEST), max=np.log10(HIGHEST), step=0.05,
             description="KL coefficient \u03b2", readout_format=".2f", style=wide,
             layout={"width": "420px"},
         )  # fmt: skip
-        self.buttons = {
-            name: ipywidgets.Button(description=name, layout={"width": "90px"})
-            for name in ("Start", "Pause", "Stop", "Reset")
-        }
+        self.buttons = {}
+        actions = {"Start": self.start, "Pause": self.pause, "Stop": self.stop, "Reset": self.reset}
+        for name, action in actions.items():
+            self.buttons[name] = ipywidgets.Button(description=name, layout={"width": "90px"})
+            self.buttons[name].on_click(lambda _, action=action: action())
         self.buttons["Start"].button_style = "primary"
         self.status, self.cards = ipywidgets.HTML(), ipywidgets.HTML()
         self.picture = ipywidgets.Image(format="png", layout={"max_width": "1140px"})
-        for name, action in (
-            ("Start", self.start), ("Pause", self.pause), ("Stop", self.stop), ("Reset", self.reset)
-        ):  # fmt: skip
-            self.buttons[name].on_click(lambda _, action=action: action())
         self.view = ipywidgets.VBox([
             ipywidgets.HBox([self.slider, *self.buttons.values()]),
             self.status, self.picture, self.cards,
@@ -143,7 +141,7 @@ class KLPanel:
             done = self.run.advance()
         except PolicyError as error:
             self.state = "stopped"
-            return self.say(f"<b style='color:{WARNING}'>{html.escape(str(error))}</b>")
+            return self.say(error_html(error))
         self.draw(done)
 
     def draw(self, done):
@@ -151,14 +149,10 @@ class KLPanel:
         shares = batch_voices(self.world, done.texts)
         self.first = shares if self.first is None else self.first
         self.ceilings.append(self.ceiling(done.kl_coef))
-        figure = plt.figure(figsize=(11.4, 2.7))
-        axes = figure.subplots(1, 4, width_ratios=(1, 1, 1, 1.5))
-        plot_panel(self.world, self.run.history, shares, self.first, self.ceilings, axes=axes)
-        self.picture.value = figure_png(figure)
+        axes = plot_panel(self.world, self.run.history, shares, self.first, self.ceilings)
+        self.picture.value = figure_png(axes[0].figure)
         self.picture.layout.visibility = "visible"
-        self.cards.value = "".join(
-            document_html(self.world, text) for text in done.texts[: self.samples]
-        )
+        self.cards.value = documents_html(self.world, done.texts[:3])
         best = self.world.voices[int(shares.argmax())]
         self.say(
             f"Step {done.step} of {done.of} at \u03b2 = {done.kl_coef:.2f}: score "

@@ -380,15 +380,6 @@ def plot_trace(pieces, *, ax=None):
 
 # ---- PPO ----
 
-PANELS = {
-    "score": ("score [sd]", REWARD),
-    "kl": ("KL to reference [nats]", KL),
-    "objective": ("objective J [sd]", POLICY),
-    "entropy": ("entropy [nats a response]", INK),
-    "clip_fraction": ("clipped tokens [share]", WARNING),
-    "explained_variance": ("explained variance", GREEN),
-}
-
 
 def plot_rewards(tokens, penalties, score, kl_coef, *, ax=None):
     """Draw the reward of each token of one response: minus its KL charge, and the score at the end.
@@ -409,6 +400,16 @@ def plot_rewards(tokens, penalties, score, kl_coef, *, ax=None):
     ax.grid(axis="x", visible=False)
     ax.legend(loc="upper left")
     return ax
+
+
+PANELS = {
+    "score": ("score [sd]", REWARD),
+    "kl": ("KL to reference [nats]", KL),
+    "objective": ("objective J [sd]", POLICY),
+    "entropy": ("entropy [nats a response]", INK),
+    "clip_fraction": ("clipped tokens [share]", WARNING),
+    "explained_variance": ("explained variance", GREEN),
+}
 
 
 def plot_dashboard(histories, panels=tuple(PANELS), *, axes=None, ceiling=None, floor=None):
@@ -514,40 +515,48 @@ def plot_run(world, base, trained, best, curves):
     """Draw policies trained at one kl_coef: voices, place on the frontier, diversity left.
 
     base: the measured base model; trained: list of measured policies, one a seed; best: pi* at the
-    same coefficient, None where it is not known; curves: as in `plot_frontier`. Returns the array of
-    Axes, in a figure of their own.
+    same coefficient, None where it is not known; curves: as in `plot_frontier`. Makes a figure and
+    returns its three Axes.
     """
     figure = plt.figure(figsize=(11.4, 3.1), layout="constrained")
     axes = figure.subplots(1, 3, width_ratios=(1.2, 1.1, 1.1))
-    at, colours = np.arange(len(world.voices)), [world.colours[v] for v in world.voices]
-    shares = np.array([arm["shares"][: len(at)] for arm in trained])
-    axes[0].barh(at, shares.mean(0), 0.62, color=colours)
-    for row in shares:
-        axes[0].plot(row, at, "|", color=INK, ms=8)
-    marks = [("base", base, "o", REFERENCE)] + ([("\u03c0*", best, "D", INK)] if best else [])
-    for label, found, marker, colour in marks:
-        axes[0].plot(
-            found["shares"][: len(at)], at, marker, ms=6, mfc="white", mec=colour, label=label
-        )
-    axes[0].set_yticks(at, world.voices)
-    axes[0].set(xlim=(-0.02, 1.02), xlabel="share of voices")
-    axes[0].invert_yaxis()
-    axes[0].grid(axis="y", visible=False)
-    axes[0].legend(loc="lower right")
+    _voices(axes[0], world, base, trained, best)
     plot_frontier(curves, ax=axes[1])
     here = [[arm[k] for arm in trained] for k in ("kl", "score")]
     axes[1].plot(*here, "o", ms=9, mfc="none", mec=WARNING, mew=2, zorder=5)
+    _diversity_left(axes[2], base, trained)
+    for ax in (axes[0], axes[2]):
+        ax.invert_yaxis()
+        ax.grid(axis="y", visible=False)
+    return axes
+
+
+def _voices(ax, world, base, trained, best):
+    """Draw mean shares of voices as bars, one tick a seed, the base model and pi* as marks."""
+    at, colours = np.arange(len(world.voices)), [world.colours[v] for v in world.voices]
+    shares = np.array([arm["shares"][: len(at)] for arm in trained])
+    ax.barh(at, shares.mean(0), 0.62, color=colours)
+    for row in shares:
+        ax.plot(row, at, "|", color=INK, ms=8)
+    marks = [("base", base, "o", REFERENCE)] + ([("\u03c0*", best, "D", INK)] if best else [])
+    for label, found, marker, colour in marks:
+        look = {"ms": 6, "mfc": "white", "mec": colour, "label": label}
+        ax.plot(found["shares"][: len(at)], at, marker, **look)
+    ax.set_yticks(at, world.voices)
+    ax.set(xlim=(-0.02, 1.02), xlabel="share of voices")
+    ax.legend(loc="lower right")
+
+
+def _diversity_left(ax, base, trained):
+    """Draw each diversity as a share of the base model's: bars, one tick a seed."""
     left, full = [diversity_of(arm) for arm in trained], diversity_of(base)
     for row, name in enumerate(DIVERSITY):
         kept = [d[name] / full[name] for d in left]
-        axes[2].barh(row, np.mean(kept), 0.62, color=POLICY)
-        axes[2].plot(kept, [row] * len(kept), "|", color=INK, ms=8)
-    axes[2].set_yticks(range(len(DIVERSITY)), DIVERSITY.values())
-    axes[2].axvline(1, color=REFERENCE, ls="--", lw=1.2)
-    axes[2].set(xlim=(0, 1.3), xlabel="share of the base model's")
-    axes[2].invert_yaxis()
-    axes[2].grid(axis="y", visible=False)
-    return axes
+        ax.barh(row, np.mean(kept), 0.62, color=POLICY)
+        ax.plot(kept, [row] * len(kept), "|", color=INK, ms=8)
+    ax.set_yticks(range(len(DIVERSITY)), DIVERSITY.values())
+    ax.axvline(1, color=REFERENCE, ls="--", lw=1.2)
+    ax.set(xlim=(0, 1.3), xlabel="share of the base model's")
 
 
 # ---- how hard to push ----

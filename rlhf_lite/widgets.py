@@ -1,8 +1,8 @@
 """Show documents coloured by voice, and the controls of the notebooks: `explore_*`.
 
-Each widget wraps a figure that stands above it, and its callback is a plain function that the tests
-call. Text from a model or a student is data: it is escaped before it becomes HTML. Omits state:
-nothing is saved.
+Each widget wraps a figure that stands above it, and shows what a plain function returns that the
+tests call (`*_view`, `run_of`). Text from a model or a student is data: it is escaped before it
+becomes HTML. Omits state: nothing is saved.
 """
 
 import html
@@ -13,8 +13,17 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from rlhf_lite.annotators import Reader
-from rlhf_lite.hacking import auditor, distance
-from rlhf_lite.plots import POLICY, REWARD, plot_push, plot_run, plot_shares, plot_trace
+from rlhf_lite.hacking import auditor, root_kl
+from rlhf_lite.plots import (
+    GREEN,
+    POLICY,
+    REWARD,
+    WARNING,
+    plot_push,
+    plot_run,
+    plot_shares,
+    plot_trace,
+)
 from rlhf_lite.rewards import trace
 from rlhf_lite.sampling import SamplingError, sample
 
@@ -23,19 +32,22 @@ CARD = (
     "color:#222;font-size:13px;line-height:1.45;max-width:820px"
 )
 NOBODY = "#9A9A9A"
-FAULT = "text-decoration:underline wavy #D55E00"
+FAULT = f"text-decoration:underline wavy {WARNING}"
+VERDICTS = {"true": ("✓", GREEN), "false": ("✗", WARNING), "unsupported": ("?", NOBODY)}
 
 
-def document_html(world, text, prompt="", posterior=None):
+# ---- texts in colour ----
+
+
+def document_html(world, text, prompt=""):
     """Return one document as HTML.
 
-    Its likeliest voice is a coloured label, the prompt bold, faults underlined. What fits no frame
-    of the grammar carries a wavy red underline. `posterior` (V,) overrides the parse.
+    Its likeliest voice is a coloured label, the prompt is bold, and what fits no frame of the
+    grammar carries a wavy red underline.
     """
     parse = world.parse(text)
-    voices = parse.voices if posterior is None else posterior
-    best = int(np.argmax(voices))
-    sure = voices[best] if voices.sum() else 0.0
+    best = int(np.argmax(parse.voices))
+    sure = parse.voices[best]
     name = world.voices[best] if sure else "no single voice"
     colour = world.colours[world.voices[best]] if sure else NOBODY
     off = {line.text: line.off[0] for line in parse.lines if line.off}
@@ -58,9 +70,6 @@ def documents_html(world, texts, prompts=None):
     return "".join(document_html(world, t, p) for t, p in zip(texts, prompts))
 
 
-VERDICTS = {"true": ("✓", "#009E73"), "false": ("✗", "#D55E00"), "unsupported": ("?", NOBODY)}
-
-
 def claims_html(world, text, note=""):
     """Return a text as HTML with the verdict on each of its claims behind its line.
 
@@ -78,12 +87,47 @@ def claims_html(world, text, note=""):
     return f'<div style="{CARD.format(colour="#CCCCCC")}">{head}{"<br>".join(rows)}</div>'
 
 
+def error_html(error):
+    """Return what went wrong as a sentence in the colour of warnings."""
+    return f"<b style='color:{WARNING}'>{html.escape(str(error))}</b>"
+
+
+# ---- what the controls share ----
+
+
 def figure_png(figure):
     """Return a figure as PNG bytes, and close it."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100)
     plt.close(figure)
     return buffer.getvalue()
+
+
+def _explorer(rows, watched, show, width, cards=True):
+    """Stack rows of controls over a sentence, a picture and cards; return (view, draw).
+
+    watched: the controls whose new value draws everything anew; show: a function without arguments
+    that returns the sentence (HTML), the cards (HTML) and the picture (PNG). Where it raises
+    SamplingError, that is the sentence, and the rest stays. cards: whether there are any.
+    """
+    status, below = ipywidgets.HTML(), ipywidgets.HTML()
+    picture = ipywidgets.Image(format="png", layout={"max_width": width, "visibility": "hidden"})
+
+    def draw(_=None):
+        try:
+            status.value, below.value, picture.value = show()
+        except SamplingError as error:
+            status.value = error_html(error)
+        else:
+            picture.layout.visibility = "visible"
+
+    for control in watched:
+        control.observe(draw, "value")
+    draw()
+    return ipywidgets.VBox([*rows, status, picture, *([below] if cards else [])]), draw
+
+
+# ---- a prompt and its completions ----
 
 
 def parrot_view(model, tokenizer, world, prompt, temperature, count=8, seed=0):
@@ -110,7 +154,8 @@ def plot_parrot(world, shares, exact, prompt, count, *, ax=None):
     ax = plot_shares(world, rows, ax=ax)
     shown = prompt if len(prompt) < 48 else prompt[:45] + "..."
     ax.set(ylim=(0, 1), ylabel="share of voices")
-    ax.set_title(f"Who speaks after \u201c{shown}\u201d?" if shown.strip() else "Who speaks first?")
+    title = f"Who speaks after \u201c{shown}\u201d?" if shown.strip() else "Who speaks first?"
+    ax.set_title(title, parse_math=False)
     return ax
 
 
@@ -121,51 +166,42 @@ def explore_parrot(model, tokenizer, world, prompt="The hero Ivo Vane", count=8)
     samples.
     """
     wide = {"description_width": "90px"}
-    box = ipywidgets.Text(prompt, description="Prompt", layout={"width": "520px"}, style=wide)
+    box = ipywidgets.Text(
+        prompt, description="Prompt", continuous_update=False, layout={"width": "520px"}, style=wide
+    )
     slider = ipywidgets.FloatSlider(
         value=1.0, min=0.1, max=2.0, step=0.1, description="Temperature", continuous_update=False,
         layout={"width": "360px"}, style=wide,
     )  # fmt: skip
     button = ipywidgets.Button(description="Sample", button_style="primary")
     reset = ipywidgets.Button(description="Reset")
-    status, cards = ipywidgets.HTML(), ipywidgets.HTML()
-    picture = ipywidgets.Image(format="png", layout={"max_width": "640px"})
-    picture.layout.visibility = "hidden"
     presses = [0]
 
-    def draw(_=None):
-        try:
-            drawn, shares, exact = parrot_view(
-                model, tokenizer, world, box.value, slider.value, count, seed=presses[0]
-            )
-        except SamplingError as error:
-            status.value = f"<b style='color:#D55E00'>{html.escape(str(error))}</b>"
-            return
+    def show():
+        ask = (model, tokenizer, world, box.value, slider.value, count)
+        drawn, shares, exact = parrot_view(*ask, seed=presses[0])
         presses[0] += 1
-        status.value = (
-            f"{count} completions at temperature {slider.value:.1f}, draw {presses[0]}. "
-            f"Most frequent voice: "
-            f"<b>{world.voices[int(np.argmax(shares))]}</b> ({shares.max():.0%}); "
-            f"in no single voice: {1 - shares.sum():.0%}."
-        )
-        cards.value = documents_html(world, drawn.texts, drawn.prompts)
         figure, ax = plt.subplots(figsize=(6.4, 3.0))
         plot_parrot(world, shares, exact, box.value, count, ax=ax)
-        picture.value, picture.layout.visibility = figure_png(figure), "visible"
+        said = (
+            f"{count} completions at temperature {slider.value:.1f}, draw {presses[0]}. Most "
+            f"frequent voice: <b>{world.voices[int(np.argmax(shares))]}</b> ({shares.max():.0%}); "
+            f"in no single voice: {1 - shares.sum():.0%}."
+        )
+        return said, documents_html(world, drawn.texts, drawn.prompts), figure_png(figure)
 
     def start_over(_):
         box.value, slider.value, presses[0] = prompt, 1.0, 0
         draw()
 
+    rows = [ipywidgets.HBox([box, slider]), ipywidgets.HBox([button, reset])]
+    view, draw = _explorer(rows, (box, slider), show, "640px")
     button.on_click(draw)
     reset.on_click(start_over)
-    box.continuous_update = False
-    box.observe(draw, "value")
-    slider.observe(draw, "value")
-    draw()
-    return ipywidgets.VBox(
-        [ipywidgets.HBox([box, slider]), ipywidgets.HBox([button, reset]), status, picture, cards]
-    )
+    return view
+
+
+# ---- a text and its score ----
 
 
 def score_view(model, tokenizer, text):
@@ -188,31 +224,29 @@ def explore_score(model, tokenizer, text, tries=()):
     button = ipywidgets.Button(description="Score", button_style="primary")
     reset = ipywidgets.Button(description="Reset")
     picks = [ipywidgets.Button(description=f"Try {n}") for n in range(1, len(tries) + 1)]
-    status = ipywidgets.HTML()
-    picture = ipywidgets.Image(format="png", layout={"max_width": "920px"})
 
-    def draw(_=None):
-        try:
-            score, pieces = score_view(model, tokenizer, box.value)
-        except SamplingError as error:
-            status.value = f"<b style='color:#D55E00'>{html.escape(str(error))}</b>"
-            return
-        last = f"ends on {html.escape(repr(pieces[-1][0]))} after {len(pieces)} tokens"
-        status.value = f"score <b>{score:+.2f}</b> sd of base samples; {last}"
+    def show():
+        score, pieces = score_view(model, tokenizer, box.value)
         figure, ax = plt.subplots(figsize=(9.2, 3.0))
         plot_trace(pieces, ax=ax)
-        picture.value = figure_png(figure)
+        last = f"ends on {html.escape(repr(pieces[-1][0]))} after {len(pieces)} tokens"
+        said = f"score <b>{score:+.2f}</b> sd of base samples; {last}"
+        return said, "", figure_png(figure)
 
     def put(new):
         box.value = new
         draw()
 
+    rows = [box, ipywidgets.HBox([button, reset, *picks])]
+    view, draw = _explorer(rows, (), show, "920px", cards=False)
     button.on_click(draw)
     reset.on_click(lambda _: put(text))
     for pick, new in zip(picks, tries):
         pick.on_click(lambda _, new=new: put(new))
-    draw()
-    return ipywidgets.VBox([box, ipywidgets.HBox([button, reset, *picks]), status, picture])
+    return view
+
+
+# ---- recorded runs of PPO ----
 
 
 def run_of(results, coef, prompt=0):
@@ -239,45 +273,49 @@ def explore_runs(world, results, curves, start=0.54):
     once, when the widget is made, so that a move costs nothing. Works by keyboard: arrows move
     the slider.
     """
-    coefs = [*results["coefs"], 0]
-    base = results["arms"]["base-0"]
-    views = {}
+    coefs, names = [*results["coefs"], 0], results["fixed prompts"]
+    pictures = {}
     for coef in coefs:
         _, seeds, best, _ = run_of(results, coef)
-        figure = plt.figure(figsize=(11.4, 3.1), layout="constrained")
-        axes = figure.subplots(1, 3, width_ratios=(1.2, 1.1, 1.1))
-        plot_run(world, base, seeds, best, curves, axes=axes)
-        views[coef] = figure_png(figure)
+        axes = plot_run(world, results["arms"]["base-0"], seeds, best, curves)
+        pictures[coef] = figure_png(axes[0].figure)
     slider = ipywidgets.SelectionSlider(
         options=coefs, value=start, description="KL coefficient \u03b2",
         layout={"width": "520px"}, style={"description_width": "initial"},
     )  # fmt: skip
-    names = results["fixed prompts"]
     pick = ipywidgets.Dropdown(
         options=[(name, number) for number, name in enumerate(names)], description="Prompt",
         layout={"width": "300px"},
     )  # fmt: skip
     reset = ipywidgets.Button(description="Reset")
-    status, cards = ipywidgets.HTML(), ipywidgets.HTML()
-    picture = ipywidgets.Image(format="png", layout={"max_width": "1140px"})
 
-    def draw(_=None):
+    def show():
         said, _, _, texts = run_of(results, slider.value, pick.value)
-        status.value, picture.value = html.escape(said), views[slider.value]
-        cards.value = documents_html(world, texts, [names[pick.value]] * len(texts))
+        cards = documents_html(world, texts, [names[pick.value]] * len(texts))
+        return html.escape(said), cards, pictures[slider.value]
 
     def start_over(_):
         slider.value, pick.value = start, 0
 
-    slider.observe(draw, "value")
-    pick.observe(draw, "value")
     reset.on_click(start_over)
-    draw()
-    return ipywidgets.VBox([ipywidgets.HBox([slider, pick, reset]), status, picture, cards])
+    rows = [ipywidgets.HBox([slider, pick, reset])]
+    return _explorer(rows, (slider, pick), show, "1140px")[0]
+
+
+# ---- how hard to push ----
+
+
+def _pushed(x, proxy, gold, at):
+    """Draw proxy and gold over x, with a line at x = `at`; return (figure, Axes)."""
+    figure, ax = plt.subplots(figsize=(7.2, 3.2))
+    looks = {"proxy": (REWARD, "--"), "gold": (POLICY, "-")}
+    plot_push(x, {"proxy": proxy, "gold": gold}, ax=ax, looks=looks, at=at)
+    ax.set(ylabel="gain [sd]")
+    return figure, ax
 
 
 def push_view(results, size, count, place):
-    """Return (sentence, figure) of best-of-n by a recorded proxy, at NS[place].
+    """Return (sentence, figure) of best-of-n by a recorded proxy, at ns[place].
 
     results: of data/runs/hacking.json. The figure shows proxy and gold in sd of base samples.
     """
@@ -286,11 +324,9 @@ def push_view(results, size, count, place):
     gold = np.mean([a["gold"] for a in arms], axis=1)
     gain = (gold - gold[:, :1]) / results["gold sd"]
     proxy = np.array([a["proxy"] for a in arms])
-    figure = plt.figure(figsize=(7.2, 3.2))
-    ax, d = figure.subplots(), distance(ns)
-    looks = {"proxy": (REWARD, "--"), "gold": (POLICY, "-")}
-    plot_push(d, {"proxy": proxy, "gold": gain}, ax=ax, looks=looks, at=d[place])
-    ax.set(xticks=d, xticklabels=ns, xlabel="best of n", ylabel="gain [sd]", ylim=(-0.3, 3.6))
+    d = root_kl(ns)
+    figure, ax = _pushed(d, proxy, gain, d[place])
+    ax.set(xticks=d, xticklabels=ns, xlabel="best of n", ylim=(-0.3, 3.6))
     said = (
         f"{size}, {count:,} labels, best of {ns[place]}: proxy {proxy.mean(0)[place]:+.2f} sd, "
         f"gold {gain.mean(0)[place]:+.2f} sd (mean of {len(seeds)} seeds); gold is best at "
@@ -305,11 +341,8 @@ def policy_view(results, place):
     step = np.arange(1, len(history) + 1)
     gold, proxy = (np.array([h[k] for h in history]) for k in ("gold", "score"))
     gain = (gold - gold[0]) / results["gold sd"]
-    figure = plt.figure(figsize=(7.2, 3.2))
-    ax = figure.subplots()
-    looks = {"proxy": (REWARD, "--"), "gold": (POLICY, "-")}
-    plot_push(step, {"proxy": proxy - proxy[0], "gold": gain}, ax=ax, looks=looks, at=step[place])
-    ax.set(xlabel="step of PPO", ylabel="gain [sd]")
+    figure, ax = _pushed(step, proxy - proxy[0], gain, step[place])
+    ax.set(xlabel="step of PPO")
     said = (
         f"step {place + 1}, KL {history[place]['kl']:.1f} nats: proxy "
         f"{proxy[place] - proxy[0]:+.2f} sd, gold {gain[place]:+.2f} sd; gold was best at step "
@@ -334,11 +367,9 @@ def explore_push(world, results):
     first = results["picks"][f"{results['sizes'][0]} {results['counts'][0]}"]
     who = ipywidgets.Dropdown(options=list(first), description="Prompt")
     asked = ipywidgets.Dropdown(options=results["fixed prompts"], description="Prompt")
-    status, card = ipywidgets.HTML(), ipywidgets.HTML()
-    picture = ipywidgets.Image(format="png", layout={"max_width": "720px"})
     gold, read = auditor(world), Reader(world)
 
-    def draw(_=None):
+    def show():
         best = how.value == "best of n"
         for box in (ns, size, count, who):
             box.layout.display = "" if best else "none"
@@ -352,11 +383,9 @@ def explore_push(world, results):
             said, figure = policy_view(results, step.value - 1)
             texts = results["arms"][results["shown"]]["examples"][step.value - 1]
             text = texts[1 + results["fixed prompts"].index(asked.value)]
-        status.value, picture.value = html.escape(said), figure_png(figure)
-        card.value = claims_html(world, text, f"gold {gold.utility(read(text)):+.2f} points")
+        card = claims_html(world, text, f"gold {gold.utility(read(text)):+.2f} points")
+        return html.escape(said), card, figure_png(figure)
 
-    for box in (how, ns, step, size, count, who, asked):
-        box.observe(draw, "value")
-    draw()
     rows = [ipywidgets.HBox([how, ns, step]), ipywidgets.HBox([size, count, who, asked])]
-    return ipywidgets.VBox([*rows, status, picture, card])
+    watched = (how, ns, step, size, count, who, asked)
+    return _explorer(rows, watched, show, "720px")[0]
