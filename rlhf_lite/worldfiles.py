@@ -295,6 +295,7 @@ class WorldFiles:
         check(good, name, "framing_weights", "expected one weight for each framing")
         crafts = []
         for number, craft in enumerate(data["craft"]):
+            check("guild" in craft, name, f"craft[{number}].guild", "missing; expected this entry")
             for kind in ("secret", "benign"):
                 place, row = f"craft[{number}].{kind}", craft.get(kind)
                 good = isinstance(row, list) and len(row) == 3

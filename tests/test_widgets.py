@@ -30,15 +30,15 @@ def test_the_prompt_may_span_lines(world):
 
 
 @pytest.mark.parametrize("temperature", [0.1, 0.5, 1.0, 2.0])
-@pytest.mark.parametrize("prompt", ["", "Ivo Vane", "<b>&", "Q: Who was Ivo Vane?"])
+@pytest.mark.parametrize("prompt", ["", "Ivo Vane", r"<b>&$\foo$", "Q: Who was Ivo Vane?"])
 def test_the_parrot_answers_over_the_whole_range(tiny, world, prompt, temperature):
     drawn, shares, exact = widgets.parrot_view(*tiny, world, prompt, temperature, count=3)
     assert len(drawn.texts) == 3 and shares.shape == (len(world.voices),)
-    assert (exact is None) == (prompt == "<b>&")
+    assert (exact is None) == prompt.startswith("<b>")
     fig, ax = plt.subplots()
     widgets.plot_parrot(world, shares, exact, prompt, 3, ax=ax)
     assert ax.get_title()
-    plt.close(fig)
+    widgets.figure_png(fig)
 
 
 def test_a_bad_request_says_so(tiny, world):

@@ -57,6 +57,7 @@ DAMAGES = {
     "lengths do not add up": (edit("world.toml", "^3 = 0.2", "3 = 0.3"), "world.toml, lengths", "add up to 1.1"),
     "probability above one": (edit("world.toml", "^note = .*$", "note = 1.5"), "world.toml, note", "from 0 to 1"),
     "epithet for too few voices": (edit("world.toml", r'^"brave" += \[0.4, ', '"brave" = ['), "epithets.'brave'", "8 weights"),
+    "craft without a guild": (edit("crafts.toml", "^guild = .*$", ""), "crafts.toml, craft[0].guild", "missing"),
     "negative weight": (edit("mild.toml", r"weights = \[3.9", "weights = [-3.9"), "mild.toml, group[0].weights", "positive"),
     "mild weights too short": (edit("mild.toml", r"weights = \[3.9, ", "weights = ["), "mild.toml, group[0].weights", "found 7"),
     "empty slot": (edit("world.toml", r"^season = .*$", "season = []"), "world.toml, slots.season", "at least one"),
