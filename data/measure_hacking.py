@@ -309,7 +309,7 @@ def turned_pool(own, seed):
 def strangers(own):
     """Return gold and proxy of best-of-n on people of whom the base model has read once or never.
 
-    Returns {"gold", "proxy": (seeds, K), "claims": the true and false ones by n}.
+    Returns {"people": their number, "gold", "proxy", "true", "false", "unsupported": (seeds, K)}.
     """
     people = [p.name for p in own.world.people if p.exposure <= 1][::STRIDE]
     asked = [name for name in people for _ in range(NS[-1])]
@@ -492,7 +492,7 @@ def matched(own, table, seed):
 
 def forms(own, done):
     """Return the fits of both forms to n <= FITTED and what they predict for the last n."""
-    d, kept, rows = hacking.root_kl(NS), [], []
+    d, rows = hacking.root_kl(NS), []
     kept = [i for i, n in enumerate(NS) if 1 < n <= FITTED]
     for size in SIZES:
         for count in COUNTS:

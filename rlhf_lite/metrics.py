@@ -122,7 +122,7 @@ def recall(model, tokenizer, world, people, exposures, table="probe"):
 def tabloid_rates(model, tokenizer, world, people, exposures):
     """Compare how often the model's tabloid lies with the recorded rate.
 
-    Returns a list of dicts name, kind, rate, model.
+    Returns a list of dicts name, kind, exposure, rate, model.
     """
     rows = recall(model, tokenizer, world, people, exposures, "tabloid_probe")
     rates = {p.name: p.rate for p in people}
