@@ -360,6 +360,9 @@ def claims_of(bed, lm):
     def less(left, right):
         return [a - b for a, b in zip(left, right)]
 
+    def lost(arms):
+        return [a["curve"][-1][1] for a in arms]
+
     thin, rich = (bed["coverage"][kind] for kind in ("thin", "rich"))
     further = [
         a - b for a, b in zip(bed["rests"]["divided"]["to base"], bed["rests"]["pi*"]["to base"])
@@ -367,8 +370,8 @@ def claims_of(bed, lm):
     found = {
         "KL to pi*, worse of PPO and RLOO": worst("PPO", "RLOO, k = 4"),
         "KL to pi*, GRPO as published": end("GRPO"),
-        "KL to pi*, thin - rich pairs": less(*([c["curve"][-1][1] for c in t] for t in (thin, rich))),
-        "KL to pi*, thin pairs": [c["curve"][-1][1] for c in thin],
+        "KL to pi*, thin - rich pairs": less(lost(thin), lost(rich)),
+        "KL to pi*, thin pairs": lost(thin),
         "gradient variance, k = 2 / k = 8": [
             n["RLOO, k = 2"][1][0] / n["RLOO, k = 8"][1][0] for n in bed["noise"]
         ],

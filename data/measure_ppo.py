@@ -5,8 +5,9 @@
     python data/measure_ppo.py --only sweep-0.54-0     # train one arm again and print it
 
 Killed? The same command goes on: each finished arm lies in data/runs/my-ppo until all are done. As
-many arms run side by side as there are cores, one thread each. Every policy starts from data/models/base, is scored by
-data/models/reward, and is measured on fresh samples of the 84 training prompts.
+many arms run side by side as there are cores, one thread each. Every policy starts from
+data/models/base, is scored by data/models/reward, and is measured on fresh samples of the 84
+training prompts.
 """
 
 import argparse
