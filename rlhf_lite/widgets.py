@@ -127,6 +127,18 @@ def _explorer(rows, watched, show, width, cards=True):
     return ipywidgets.VBox([*rows, status, picture, *([below] if cards else [])]), draw
 
 
+def _reset_button(*controls):
+    """Make a button that gives controls back the values that they have now."""
+    start, button = [c.value for c in controls], ipywidgets.Button(description="Reset")
+
+    def put_back(_):
+        for control, value in zip(controls, start):
+            control.value = value
+
+    button.on_click(put_back)
+    return button
+
+
 # ---- a prompt and its completions ----
 
 
@@ -287,18 +299,13 @@ def explore_runs(world, results, curves, start=0.54):
         options=[(name, number) for number, name in enumerate(names)], description="Prompt",
         layout={"width": "300px"},
     )  # fmt: skip
-    reset = ipywidgets.Button(description="Reset")
 
     def show():
         said, _, _, texts = run_of(results, slider.value, pick.value)
         cards = documents_html(world, texts, [names[pick.value]] * len(texts))
         return html.escape(said), cards, pictures[slider.value]
 
-    def start_over(_):
-        slider.value, pick.value = start, 0
-
-    reset.on_click(start_over)
-    rows = [ipywidgets.HBox([slider, pick, reset])]
+    rows = [ipywidgets.HBox([slider, pick, _reset_button(slider, pick)])]
     return _explorer(rows, (slider, pick), show, "1140px")[0]
 
 
@@ -386,6 +393,7 @@ def explore_push(world, results):
         card = claims_html(world, text, f"gold {gold.utility(read(text)):+.2f} points")
         return html.escape(said), card, figure_png(figure)
 
-    rows = [ipywidgets.HBox([how, ns, step]), ipywidgets.HBox([size, count, who, asked])]
     watched = (how, ns, step, size, count, who, asked)
+    choices = ipywidgets.HBox([size, count, who, asked, _reset_button(*watched)])
+    rows = [ipywidgets.HBox([how, ns, step]), choices]
     return _explorer(rows, watched, show, "720px")[0]

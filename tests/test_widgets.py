@@ -208,7 +208,7 @@ def test_pushing_says_what_the_record_says(hacking):
 
 def test_pushing_harder_redraws_curve_and_text(world, hacking):
     box = widgets.explore_push(world, hacking)
-    (how, ns, step), (size, count, who, asked) = (row.children for row in box.children[:2])
+    (how, ns, step), (size, count, who, asked, reset) = (row.children for row in box.children[:2])
     status, picture, card = box.children[2:]
     seen = set()
     for control, value in ((ns, 512), (count, 10_000), (size, "bag"), (how, "PPO"), (step, 24)):
@@ -223,3 +223,8 @@ def test_pushing_harder_redraws_curve_and_text(world, hacking):
     assert card.value != before and hacking["fixed prompts"][1] in card.value
     how.value = "best of n"
     assert "best of 512" in status.value and who.value in card.value
+    reset.click()
+    assert (how.value, ns.value, step.value, size.value, count.value) == (
+        "best of n", 64, 8, "whole", 300,
+    )  # fmt: skip
+    assert "whole, 300 labels, best of 64" in status.value
