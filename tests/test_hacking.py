@@ -165,7 +165,7 @@ def test_ensembles_are_what_they_say():
 
 
 def test_preferences_give_back_the_weights_that_made_them():
-    """20,000 Bradley-Terry labels, seed 0: three weights to 0.1, which is four standard errors."""
+    """20,000 Bradley-Terry labels, seed 0: three weights to 0.1, about five standard errors."""
     rng, weights = np.random.default_rng(0), np.array([1.0, -2.0, 0.3])
     gaps = rng.normal(size=(20_000, 3))
     won = rng.random(20_000) < 1 / (1 + np.exp(-gaps @ weights))
