@@ -1,6 +1,6 @@
 """Look at notebook 06 a second time, with more power; record it in data/runs/second_look.json.
 
-    python data/measure_second_look.py        # about forty minutes on one core
+    python data/measure_second_look.py        # about half an hour on one core
 
 First, twenty fresh draws of 100 and of 300 labels, where three could not tell whether gold falls.
 Second, a gold with a summit: length pleases up to 24 words and hurts beyond. Reward models learn it
@@ -13,9 +13,8 @@ Killed? The same command goes on: each finished arm lies in data/runs/my-hacking
 import json
 from dataclasses import replace
 
-import measure_hacking
 import numpy as np
-from measure_hacking import EACH, FOLDER, NS, Bench, clustered, noisy, tidy
+from measure_hacking import EACH, FOLDER, NOISE_CORRELATION, NS, Bench, clustered, noisy, tidy
 from tqdm import tqdm
 
 from rlhf_lite import hacking, runs
@@ -77,12 +76,12 @@ def numbers(reading):
 
 def linear_arm(own, gold, pool, seed):
     """Fit a linear reward model to the labels of `summit_arm`; return curves and weights."""
-    pairs = [
-        [numbers(own.read(r["prompt"] + r[side])) for side in ("chosen", "rejected")]
-        for r in own.labels(COUNT, seed, 1.0, pool=pool)
-    ]
-    gaps = np.diff(np.array(pairs, dtype=float)[:, ::-1], axis=1)[:, 0]
-    weights = hacking.fit_preferences(gaps, np.zeros(len(gaps), dtype=bool))
+    labels = own.labels(COUNT, seed, 1.0, pool=pool)
+    chosen, rejected = (
+        np.array([numbers(own.read(r["prompt"] + r[side])) for r in labels], dtype=float)
+        for side in ("chosen", "rejected")
+    )
+    weights = hacking.fit_preferences(chosen - rejected, [r["tie"] for r in labels])
     table = np.array([numbers(own.read(t)) for t in own.texts]) @ weights
     table = table.reshape(own.gold.shape)
     return {
@@ -113,14 +112,13 @@ def summit(own):
             found.setdefault(kind, []).append(arm)
             line = kept(f"linear {kind} {seed}", lambda s=seed, p=pool: linear_arm(own, gold, p, s))
             found.setdefault(f"linear, {kind}", []).append(line)
-    grid = np.arange(8, 45)
     return {
         "words": SUMMIT, "price": PRICE, "labels": COUNT, "seeds": SEEDS,
         "share below": sum(map(len, short.values())) / sum(map(len, own.asked.values())),
         "gold sd": float(gold.std(1).mean()),
         "rationality": own.auditor.rationality,
         "by length": [[int(w), round(float(gold[own.words == w].mean()), 3),
-                       int((own.words == w).sum())] for w in grid if (own.words == w).any()],
+                       int((own.words == w).sum())] for w in np.unique(own.words) if w >= 8],
         "arms": {k: [{**a, "gold": tidy(np.mean(a["gold"], 0))} for a in v]
                  for k, v in found.items()},
     }, {k: np.array([hacking.fall(a["gold"]) for a in v]) for k, v in found.items()}  # fmt: skip
@@ -135,10 +133,7 @@ def main():
         ])
         for count in FEW
     }  # fmt: skip
-    correlation = measure_hacking.NOISE_CORRELATION
-    light = [
-        hacking.push(noisy(own, correlation, "light", s), own.gold, NS).tolist() for s in DRAWS
-    ]
+    light = [hacking.push(noisy(own, NOISE_CORRELATION, "light", s), own.gold, NS) for s in DRAWS]
     spread = float(own.gold.std(1).mean())
     top, falls = summit(own)
     claims = {
