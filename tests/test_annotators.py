@@ -514,13 +514,15 @@ def damage(folder, old, new):
     path.write_text(text.replace(old, new, 1))
 
 
-def refuses(world, folder, *words):
+def refusal(world, folder):
+    """The sentence with which the people are refused."""
     with pytest.raises(FeedbackError) as caught:
         load_annotators(world, folder)
-    message = str(caught.value)
-    assert "\n" not in message
-    for word in words:
-        assert word in message
+    return str(caught.value)
+
+
+def one_sentence(message, *words):
+    return "\n" not in message and all(word in message for word in words)
 
 
 def test_annotators_load(world, people, folder):
@@ -535,30 +537,30 @@ def test_annotators_load(world, people, folder):
 @pytest.mark.parametrize("key", ["words", "true", "blurb", "voices"])
 def test_a_missing_value_is_named(world, folder, key):
     damage(folder, f"\n{key} = ", "\nstray = ")
-    refuses(world, folder, "[scholar]", f"lacks {key!r}")
+    assert one_sentence(refusal(world, folder), "[scholar]", f"lacks {key!r}")
 
 
 def test_a_voice_too_few_or_too_many_is_named(world, folder):
     damage(folder, ", forum = -1.0", "")
-    refuses(world, folder, "[scholar]", "'forum'")
+    assert one_sentence(refusal(world, folder), "[scholar]", "'forum'")
     damage(folder, "encyclopedia = 4.0,", "encyclopedia = 4.0, forum = 0.0, whisper = 1.0,")
-    refuses(world, folder, "[scholar]", "'whisper'")
+    assert one_sentence(refusal(world, folder), "[scholar]", "'whisper'")
 
 
 def test_broken_toml_is_named(world, folder):
     damage(folder, "tie = 0.25", "tie = = 0.25")
-    refuses(world, folder, "annotators.toml cannot be read")
+    assert one_sentence(refusal(world, folder), "annotators.toml cannot be read")
 
 
 def test_a_calibration_must_cover_everybody(world, folder):
     path = folder / "calibration.json"
     table = json.loads(path.read_text())
     path.write_text(json.dumps({k: v for k, v in table.items() if k != "poet"}))
-    refuses(world, folder, "calibration.json", "poet", "make_feedback.py")
+    assert one_sentence(refusal(world, folder), "calibration.json", "poet", "make_feedback.py")
     path.write_text("{")
-    refuses(world, folder, "calibration.json")
+    assert one_sentence(refusal(world, folder), "calibration.json")
     path.unlink()
-    refuses(world, folder, "calibration.json", "make_feedback.py")
+    assert one_sentence(refusal(world, folder), "calibration.json", "make_feedback.py")
     assert load_annotators(world, folder, calibrated=False)["poet"].rationality == 1.0
 
 
