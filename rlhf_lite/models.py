@@ -4,11 +4,13 @@ safetensors only: no pickle, no code from a hub. Any GPT-2 works, by hub name or
 everything that changes a model's architecture. Taught by notebook 01.
 """
 
+import copy
+import hashlib
+import json
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from tokenizers import ByteLevelBPETokenizer
+from tokenizers import ByteLevelBPETokenizer, Tokenizer
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -19,6 +21,7 @@ from transformers import (
 from transformers.utils import logging
 
 END, PAD = "<|endoftext|>", "<|pad|>"
+NEVER = -1e9  # a logit that no softmax in float32 or bfloat16 turns into more than 0
 
 
 class ModelError(ValueError):
@@ -61,37 +64,60 @@ def new_model(tokenizer, layers=4, width=192, heads=3, context=320):
 def load(name, device="cpu"):
     """Load (model, tokenizer) from a folder or, by name such as "gpt2", from the hub.
 
-    float32, no dropout. A tokenizer without a pad token, such as GPT-2's, gets one of its own, and
-    the model one more row for it. Raises ModelError where there is no such model, no model in the
-    folder, or a tokenizer that does not fit.
+    float32, no dropout, independent of the files it came from. A tokenizer without a pad token,
+    such as GPT-2's, gets one of its own: see `fit`. Raises ModelError where there is no such model,
+    no model in the folder, or a tokenizer that does not fit.
     """
-    name = str(name)
-    folder = Path(name)
+    name, folder = str(name), Path(name)
     if folder.exists() and not (folder / "config.json").exists():
         raise ModelError(f"no model in the folder {name!r}: expected config.json and safetensors")
     if not folder.exists() and (name.count("/") > 1 or name.startswith((".", "/", "~"))):
         raise ModelError(
             f"no folder {name!r}; expected a model's folder, or a hub name like 'gpt2'"
         )
-    logging.disable_progress_bar()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-        model = AutoModelForCausalLM.from_pretrained(
-            name, dtype=torch.float32, use_safetensors=True
-        )
-    except (OSError, ValueError, SafetensorError) as error:
-        where = (
-            "the folder is damaged" if folder.exists() else "no such folder, and no hub in reach"
-        )
-        raise ModelError(
-            f"cannot load the model {name!r} ({where}); expected a folder with config.json, "
-            f"model.safetensors and tokenizer files, or a hub name like 'gpt2'"
-        ) from error
+    model, tokenizer = open_folder(AutoModelForCausalLM, name)
     return fit(model, tokenizer, name).to(device).eval(), tokenizer
 
 
+def open_folder(kind, name):
+    """Open a folder, or a hub name, as (model in float32, tokenizer); kind: a transformers class.
+
+    Raises ModelError, in one sentence, for whatever is missing or damaged in it.
+    """
+    logging.disable_progress_bar()
+    # A truncated file raises whatever the code deep inside stumbles over.
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        model, report = kind.from_pretrained(
+            name, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+        )
+    except Exception as error:
+        where = (
+            "the folder is damaged"
+            if Path(name).exists()
+            else "no such folder, and no hub in reach"
+        )
+        raise ModelError(
+            f"cannot load the model {str(name)!r} ({where}); expected a folder with config.json, "
+            f"model.safetensors and tokenizer files, or a hub name like 'gpt2'"
+        ) from error
+    if report["missing_keys"]:
+        raise ModelError(
+            f"the model {str(name)!r} lacks the weights {min(report['missing_keys'])!r}; expected "
+            f"all that a {type(model).__name__} has"
+        )
+    # from_pretrained maps the file: another model copied over it would change this one.
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()
+    return model, tokenizer
+
+
 def fit(model, tokenizer, name="this model"):
-    """Check that a tokenizer and a model belong together; add a pad token where there is none."""
+    """Check that a tokenizer and a model belong together; add a pad token where there is none.
+
+    The added token has a row of zeros that is only ever read behind an attention mask, and no share
+    of the probability: log p of every text stays what plain transformers say. `save` leaves it out.
+    """
     rows = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > rows:
         raise ModelError(
@@ -104,6 +130,8 @@ def fit(model, tokenizer, name="this model"):
         tokenizer.add_special_tokens({"pad_token": PAD})
         if len(tokenizer) > rows:
             model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+            model.get_input_embeddings().weight.data[rows:] = 0
+            model.lm_head.register_forward_hook(_without_last)
     model.config.pad_token_id = tokenizer.pad_token_id
     for part in model.modules():
         if isinstance(part, torch.nn.Dropout):
@@ -111,16 +139,47 @@ def fit(model, tokenizer, name="this model"):
     return model
 
 
+def _without_last(head, inputs, logits):
+    """Take the last token, an added pad, out of the softmax; finite, so that 0 times it is 0."""
+    logits[..., -1] = NEVER
+    return logits
+
+
 def save(model, tokenizer, folder):
-    """Save a model and its tokenizer to a folder that `load` and `from_pretrained` open."""
+    """Save a model and its tokenizer to a folder that `load` and `from_pretrained` open.
+
+    Without a pad token that `load` had to add, so that other programs read the same probabilities.
+    """
     logging.disable_progress_bar()
+    head = model.get_output_embeddings()
+    if head is not None and _without_last in head._forward_hooks.values():
+        model = copy.deepcopy(model)
+        model.resize_token_embeddings(tokenizer.pad_token_id)
+        model.config.pad_token_id = None
+        tokenizer = _without_pad(tokenizer)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def _without_pad(tokenizer):
+    """Return a copy of a tokenizer without its pad token."""
+    spec = json.loads(tokenizer.backend_tokenizer.to_str())
+    spec["added_tokens"] = [t for t in spec["added_tokens"] if t["id"] != tokenizer.pad_token_id]
+    names = {k: v for k, v in tokenizer.special_tokens_map.items() if k != "pad_token"}
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(spec)), **names)
 
 
 def count_parameters(model):
     """Count the parameters of a model, shared ones once."""
     return sum(p.numel() for p in model.parameters())
+
+
+def checksum(model):
+    """Return 12 hex digits that name the weights of a model, wherever it lies."""
+    found = hashlib.sha256()
+    for name, weight in model.state_dict().items():
+        found.update(name.encode() + weight.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:12]
 
 
 def context_of(model):

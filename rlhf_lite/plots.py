@@ -17,17 +17,20 @@ INK, GREEN = "#2B2B2B", "#009E73"
 
 
 def use_style(scale=1.0):
-    """Set the look of all figures; `use_style(1.4)` is for the projector in class."""
+    """Set the look of all figures; `use_style(1.4)` is for the projector in class.
+
+    The scale is that of the dots, so every figure grows as it is, whatever size it asks for.
+    """
     plt.rcParams.update(
         {
-            "figure.figsize": (6 * scale, 3.5 * scale),
-            "figure.dpi": 100,
+            "figure.figsize": (6, 3.5),
+            "figure.dpi": 100 * scale,
             "figure.constrained_layout.use": True,
-            "font.size": 11 * scale,
-            "axes.titlesize": 11 * scale,
+            "font.size": 11,
+            "axes.titlesize": 11,
             "axes.titlelocation": "left",
             "axes.titleweight": "bold",
-            "axes.labelsize": 10 * scale,
+            "axes.labelsize": 10,
             "axes.edgecolor": INK,
             "axes.labelcolor": INK,
             "axes.spines.top": False,
@@ -36,10 +39,10 @@ def use_style(scale=1.0):
             "axes.axisbelow": True,
             "grid.color": "#E6E6E6",
             "grid.linewidth": 0.8,
-            "xtick.labelsize": 9 * scale,
-            "ytick.labelsize": 9 * scale,
+            "xtick.labelsize": 9,
+            "ytick.labelsize": 9,
             "legend.frameon": False,
-            "legend.fontsize": 9 * scale,
+            "legend.fontsize": 9,
             "lines.linewidth": 1.8,
         }
     )
@@ -283,7 +286,7 @@ def plot_matrix(names, values, *, ax=None, low=0.0, high=1.0, centre=None):
     for i, row in enumerate(values):
         for j, value in enumerate(row):
             strong = value > middle if centre is None else abs(value - middle) > 0.6 * reach
-            text = "" if np.isnan(value) else f"{value:.2f}".replace("0.", ".")
+            text = "" if np.isnan(value) else f"{value:z.2f}".replace("0.", ".")
             ink = "white" if strong else INK
             ax.text(j, i, text, ha="center", va="center", fontsize="small", color=ink)
     ax.set_xticks(range(len(names)), names, rotation=35, ha="right")

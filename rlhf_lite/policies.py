@@ -11,10 +11,11 @@ import math
 import random
 import time
 from dataclasses import asdict, dataclass, fields
+from numbers import Real
 
 import torch
 
-from rlhf_lite.models import context_of
+from rlhf_lite.models import checksum, context_of
 from rlhf_lite.runtime import autocast
 from rlhf_lite.sampling import (
     RESPONSE_TOKENS,
@@ -24,7 +25,15 @@ from rlhf_lite.sampling import (
     sample,
     token_logprobs,
 )
-from rlhf_lite.training import TrainingError, cosine, descend, load_checkpoint, save_checkpoint
+from rlhf_lite.training import (
+    TrainingError,
+    cosine,
+    descend,
+    digest,
+    load_checkpoint,
+    save_checkpoint,
+    settle_dials,
+)
 
 
 class PolicyError(RuntimeError):
@@ -70,6 +79,7 @@ class PolicyConfig:
 
     def __post_init__(self):
         """Check that the dials make sense."""
+        settle_dials(self, PolicyError)
         self._require_positive(
             "steps", "samples", "epochs", "minibatches", "lr", "cliprange", "clip", "horizon",
             "max_new_tokens", "kl_limit",
@@ -88,7 +98,7 @@ class PolicyConfig:
         """Raise PolicyError for the first dial that is 0 or below."""
         for name in names:
             if not getattr(self, name) > 0:
-                raise PolicyError(f"{name} is {getattr(self, name)}; expected more than 0")
+                raise PolicyError(f"{name} is {getattr(self, name):g}; expected more than 0")
 
 
 @dataclass(frozen=True)
@@ -163,6 +173,34 @@ def explained_variance(values, returns):
     return float(1 - (returns - values).var(unbiased=False) / total) if total > 0 else 0.0
 
 
+def check_scores(scores, texts, step=None):
+    """Return what a score function said of texts as float32 (N,), detached.
+
+    step: for the message. Raises PolicyError unless that is one finite number a text.
+    """
+    try:
+        scores = torch.as_tensor(scores).detach().float().flatten()
+    except (TypeError, ValueError, RuntimeError):
+        raise PolicyError(
+            f"the score function returned a {type(scores).__name__} that holds no numbers; "
+            f"expected one number for each of {len(texts)} texts"
+        ) from None
+    if len(scores) != len(texts):
+        raise PolicyError(
+            f"the score function returned {len(scores)} numbers for {len(texts)} texts; "
+            f"expected one each"
+        )
+    bad = (~torch.isfinite(scores)).nonzero()
+    if len(bad):
+        number = int(bad[0])
+        when = "" if step is None else f" at step {step}"
+        raise PolicyError(
+            f"the score of response {number}{when} is {float(scores[number])}; expected a finite "
+            f"number for {texts[number]!r}"
+        )
+    return scores
+
+
 # ---- fresh samples of a policy ----
 
 
@@ -199,8 +237,12 @@ class Draws:
 def draw(policy, reference, tokenizer, prompts, score, count=12, seed=0, batch=504, rows=126):
     """Sample `count` responses to each prompt: `draw(policy, base, tokenizer, prompts, score)`.
 
-    In float32 and at temperature 1. score: as in PolicyRun. Returns Draws.
+    In float32 and at temperature 1. score: as in PolicyRun. Returns Draws. Raises SamplingError for
+    prompts that cannot be used, PolicyError for a count below 1 and for scores that are no numbers.
     """
+    prompts = check_request(tokenizer, prompts, 1.0, 1.0, context_of(policy) - RESPONSE_TOKENS + 1)
+    if count < 1:
+        raise PolicyError(f"count is {count}; expected at least one response to each prompt")
     asked = [p for p in prompts for _ in range(count)]
     texts, logprobs, theirs = [], [], []
     for start in range(0, len(asked), batch):
@@ -215,7 +257,7 @@ def draw(policy, reference, tokenizer, prompts, score, count=12, seed=0, batch=5
             table = token_logprobs(reference, tokens, mask) * drawn.response[at : at + rows]
             theirs.append(table.sum(1))
     shape = len(prompts), count
-    found = torch.as_tensor(score(texts)).float().reshape(shape)
+    found = check_scores(score(texts), texts).reshape(shape)
     rowed = [texts[i : i + count] for i in range(0, len(texts), count)]
     both = (torch.cat(t).cpu().reshape(shape) for t in (logprobs, theirs))
     return Draws(rowed, found.cpu(), *both)
@@ -272,9 +314,9 @@ class PolicyRun:
     def __init__(self, policy, reference, tokenizer, prompts, score, config):
         self.config, self.score = config, score
         self.kl_coef, self.step, self.history = config.kl_coef, 0, []
-        self.policy, self.tokenizer, self.prompts = policy, tokenizer, list(prompts)
+        self.policy, self.tokenizer = policy, tokenizer
         self.reference = copy.deepcopy(policy) if reference is None else reference
-        self._check()
+        self.prompts = self._check(prompts)
         self.reference.eval().requires_grad_(False)
         policy.requires_grad_(True)  # a copy of a frozen reference comes frozen
         if policy.device.type == "cpu":
@@ -311,11 +353,16 @@ class PolicyRun:
     def _remember(self, memory):
         """Take back what `_memory` listed."""
 
-    def _check(self):
-        """Raise PolicyError where the parts do not fit together."""
+    def _check(self, prompts):
+        """Return the prompts as a list; raise PolicyError where the parts do not fit together."""
+        context, longest = context_of(self.policy), self.config.max_new_tokens
+        if longest > context - 2:
+            raise PolicyError(
+                f"max_new_tokens is {longest}; expected at most {context - 2}, so that the context "
+                f"of {context} holds a start, a prompt and the response"
+            )
         try:
-            longest = context_of(self.policy) - self.config.max_new_tokens
-            check_request(self.tokenizer, self.prompts, 1.0, 1.0, longest)
+            prompts = check_request(self.tokenizer, prompts, 1.0, 1.0, context - longest + 1)
         except ValueError as error:
             raise PolicyError(f"the prompts cannot be used: {error}") from None
         if self.reference is self.policy or any(
@@ -331,6 +378,18 @@ class PolicyRun:
                 f"the policy has {sizes[0]} tokens and the reference {sizes[1]}; "
                 f"expected two models of one tokenizer"
             )
+        return prompts
+
+    @property
+    def kl_coef(self):
+        """Return what a nat of KL costs now (beta) [score]; set it between two steps."""
+        return self._kl_coef
+
+    @kl_coef.setter
+    def kl_coef(self, value):
+        if not isinstance(value, Real) or not math.isfinite(value):
+            raise PolicyError(f"kl_coef is {value!r}; expected a finite number")
+        self._kl_coef = float(value)
 
     def __iter__(self):
         """Yield a PolicyStep for each step that is left."""
@@ -448,19 +507,7 @@ class PolicyRun:
 
     def _score(self, texts):
         """Score texts with the caller's function, checked."""
-        scores = torch.as_tensor(self.score(texts)).detach().float().flatten()
-        if len(scores) != len(texts):
-            raise PolicyError(
-                f"the score function returned {len(scores)} numbers for {len(texts)} texts; "
-                f"expected one each"
-            )
-        bad = (~torch.isfinite(scores)).nonzero()
-        if len(bad):
-            raise PolicyError(
-                f"the score of response {int(bad[0])} at step {self.step} is "
-                f"{float(scores[bad[0]])}; expected a finite number for {texts[int(bad[0])]!r}"
-            )
-        return scores
+        return check_scores(self.score(texts), texts, self.step)
 
     def _check_rollout(self, rollout):
         """Go back to the last good policy and raise PolicyError where this one has run away."""
@@ -553,19 +600,32 @@ class PolicyRun:
 
     # -- to disk and back --
 
+    def identity(self):
+        """Return {name: value} of what makes this run this run: method, dials, prompts, reference.
+
+        The score is a function and cannot be named; a run that goes on must be given the same.
+        """
+        return {
+            "method": type(self).__name__,
+            **asdict(self.config),
+            "prompts": digest(self.prompts),
+            "reference": checksum(self.reference),
+        }
+
     def save(self, folder):
         """Save weights, optimiser and history, so that `load` in a fresh run goes on from here."""
-        meta = {"step": self.step, "kl_coef": self.kl_coef, "config": asdict(self.config)}
+        meta = {"step": self.step, "kl_coef": self.kl_coef}
         meta["history"] = [asdict(s) for s in self.history]
         meta["memory"] = [t.tolist() for t in self._memory()]
-        save_checkpoint(folder, self._named(), self.optimizer, meta)
+        save_checkpoint(folder, self._named(), self.optimizer, self.identity(), meta)
 
     def load(self, folder):
         """Go on from a folder that `save` wrote, equal to the bit on one machine.
 
-        Raises TrainingError where it does not belong to this run.
+        Raises TrainingError where it is damaged, or of another method, model, reference, other
+        prompts or other dials.
         """
-        meta = load_checkpoint(folder, self._named(), self.optimizer)
+        meta = load_checkpoint(folder, self._named(), self.optimizer, self.identity())
         self.step, self.kl_coef = meta["step"], meta["kl_coef"]
         self._remember([torch.tensor(t, device=self.policy.device) for t in meta["memory"]])
         self.history = [

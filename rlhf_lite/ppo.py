@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
-from rlhf_lite.models import context_of
+from rlhf_lite.models import checksum, context_of
 from rlhf_lite.policies import (
     PolicyConfig,
     PolicyError,
@@ -24,7 +24,7 @@ from rlhf_lite.policies import (
     kl_estimates,
 )
 from rlhf_lite.runtime import autocast
-from rlhf_lite.training import encode_rows, next_token_loss, pad_rows
+from rlhf_lite.training import digest, encode_rows, next_token_loss, pad_rows
 
 CHARGES = ("token", "end")
 WHITENINGS = ("none", "mean", "full")
@@ -194,6 +194,7 @@ class PPORun(PolicyRun):
         torch.nn.init.zeros_(self.value_head.bias)
         super().__init__(policy, reference, tokenizer, prompts, score, config)
         self.rows = self._ptx_rows(documents)
+        self.documents = documents if self.rows else []
 
     def _ptx_rows(self, documents):
         """Encode the documents of PPO-ptx, or raise PolicyError where they are missing."""
@@ -202,6 +203,11 @@ class PPORun(PolicyRun):
         if not documents:
             raise PolicyError("ptx_coef is above 0 without documents; expected a list of texts")
         return encode_rows(self.tokenizer, documents, context_of(self.policy))
+
+    def identity(self):
+        """Return what a PolicyRun names, and the documents of PPO-ptx and the critic's trunk."""
+        trunk = checksum(self.trunk) if self.trunk is not None else None
+        return super().identity() | {"documents": digest(self.documents), "trunk": trunk}
 
     def _groups(self):
         """Train the policy and the value head, each at a rate of its own."""

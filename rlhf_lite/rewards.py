@@ -16,15 +16,13 @@ from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid, so
 from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     GPT2ForSequenceClassification,
 )
-from transformers.utils import logging
 
 from rlhf_lite.annotators import LADDER, changed_span
 from rlhf_lite.feedback import ASPECTS, FeedbackError, require
-from rlhf_lite.models import ModelError
-from rlhf_lite.runtime import autocast
+from rlhf_lite.models import ModelError, context_of, open_folder
+from rlhf_lite.runtime import TextError, autocast, check_texts
 from rlhf_lite.training import TrainingConfig, adamw, batches_by_length, cosine, descend, set_lr
 
 KINDS = ("preference", "rating", "demonstration", "correction", "critique")
@@ -56,19 +54,25 @@ def load_reward(folder, device="cpu"):
     """
     if not (Path(folder) / "config.json").exists():
         raise ModelError(f"no reward model in {str(folder)!r}; expected a folder with config.json")
-    logging.disable_progress_bar()
-    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+    model, tokenizer = open_folder(AutoModelForSequenceClassification, folder)
     if model.config.num_labels != 1:
         raise ModelError(f"{str(folder)!r} has {model.config.num_labels} heads; expected one score")
-    return model.to(device).eval(), AutoTokenizer.from_pretrained(folder)
+    return model.to(device).eval(), tokenizer
 
 
-def encode_right(tokenizer, texts, context):
+def encode_right(tokenizer, texts, context, cut=False):
     """Encode texts behind the start token, padded on the right: tokens (B, T), lengths (B,).
 
-    A text longer than the context is cut at its end.
+    A text longer than the context is cut at its end, as training does, or raises TextError: the
+    score of a part is not that of the text.
     """
-    encoded = tokenizer(list(texts))["input_ids"]
+    encoded = tokenizer(check_texts(texts, least=1))["input_ids"]
+    for number, ids in enumerate(encoded):
+        if len(ids) >= context and not cut:
+            raise TextError(
+                f"texts[{number}] has {len(ids)} tokens; expected fewer than the context of "
+                f"{context}"
+            )
     rows = [torch.tensor([tokenizer.eos_token_id, *ids][:context]) for ids in encoded]
     # What stands right of the last token is never looked at; the end token there raises no warning.
     return pad_sequence(rows, True, tokenizer.eos_token_id), torch.tensor([len(r) for r in rows])
@@ -89,13 +93,12 @@ def score(model, tokenizer, texts, batch=128):
 
     In units of standard deviations on base samples, once `normalise` has been called.
     """
+    texts = check_texts(texts)
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     found = torch.zeros(len(texts))
     for start in range(0, len(order), batch):
         part = order[start : start + batch]
-        tokens, lengths = encode_right(
-            tokenizer, [texts[i] for i in part], model.config.n_positions
-        )
+        tokens, lengths = encode_right(tokenizer, [texts[i] for i in part], context_of(model))
         found[part] = read_heads(model, tokens, lengths)[:, 0].float().cpu()
     return found
 
@@ -103,7 +106,7 @@ def score(model, tokenizer, texts, batch=128):
 @torch.no_grad()
 def trace(model, tokenizer, text):
     """Return [(token text, score if the text ended here)] for each token of a text."""
-    tokens, _ = encode_right(tokenizer, [text], model.config.n_positions)
+    tokens, _ = encode_right(tokenizer, [text], context_of(model))
     hidden = model.transformer(input_ids=tokens.to(model.device)).last_hidden_state
     scores = model.score(hidden)[0, :, 0].tolist()
     return [(tokenizer.decode([i]), s) for i, s in zip(tokens[0, 1:].tolist(), scores[1:])]
@@ -313,7 +316,7 @@ class RewardRun:
     def loss(self, batch):
         """Return the loss of a batch, a list of (texts, target)."""
         texts = [t for group, _ in batch for t in group]
-        tokens, lengths = encode_right(self.tokenizer, texts, self.model.config.n_positions)
+        tokens, lengths = encode_right(self.tokenizer, texts, context_of(self.model), cut=True)
         heads = read_heads(self.model, tokens, lengths).float()
         target = torch.tensor([t for _, t in batch], device=heads.device)
         if self.kind == "critique":

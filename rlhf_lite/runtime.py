@@ -16,6 +16,43 @@ DATA = ROOT / "data"
 FAST = os.environ.get("RLHF_LITE_FAST", "") == "1"
 
 
+class TextError(ValueError):
+    """Say in one sentence which text cannot be used, and why."""
+
+
+def check_texts(texts, name="texts", least=0):
+    """Return texts as a list of str, e.g. `check_texts(["A hero."])`.
+
+    name: what they are called in a message; least: how many there must be. Raises TextError for a
+    single string, which would be read letter by letter, for what is no text, and for half a
+    character (a lone surrogate), which no tokenizer and no file takes.
+    """
+    if isinstance(texts, (str, bytes)):
+        raise TextError(f"{name} is one string; expected a list of texts, such as [text]")
+    if isinstance(texts, dict) or not hasattr(texts, "__iter__"):
+        raise TextError(f"{name} is a {type(texts).__name__}; expected a list of texts")
+    texts = list(texts)
+    if len(texts) < least:
+        raise TextError(f"no {name}; expected a list with at least one text")
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TextError(f"{name}[{number}] is a {type(text).__name__}; expected text")
+        if not is_whole(text):
+            raise TextError(
+                f"{name}[{number}] holds half a character (a lone surrogate); expected whole text"
+            )
+    return texts
+
+
+def is_whole(text):
+    """Tell whether a text is all whole characters, so that UTF-8 can write it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def seed_everything(seed):
     """Seed Python, NumPy and PyTorch with one number, e.g. `seed_everything(0)`."""
     random.seed(seed)

@@ -7,12 +7,14 @@ notebook 04 builds on the log-probabilities.
 """
 
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import Cache, DynamicLayer
 
 from rlhf_lite.models import context_of
+from rlhf_lite.runtime import TextError, check_texts
 
 RESPONSE_TOKENS = 48
 
@@ -45,7 +47,11 @@ def position_ids(mask):
 
 
 def encode(tokenizer, texts, device="cpu"):
-    """Encode texts behind the start token, padded on the left: tokens (B, T) and mask (B, T)."""
+    """Encode texts behind the start token, padded on the left: tokens (B, T) and mask (B, T).
+
+    Raises TextError where `texts` is no list of texts, or an empty one.
+    """
+    texts = check_texts(texts, least=1)
     rows = [torch.tensor([tokenizer.eos_token_id, *tokenizer(t)["input_ids"]]) for t in texts]
     tokens = pad_sequence(rows, True, tokenizer.pad_token_id, "left")
     mask = pad_sequence([torch.ones_like(row) for row in rows], True, 0, "left")
@@ -69,23 +75,31 @@ def filter_logits(logits, temperature=1.0, top_p=1.0):
 
 
 def check_request(tokenizer, prompts, temperature, top_p, longest):
-    """Raise SamplingError unless the prompts, the temperature and top_p make sense."""
-    if not prompts:
-        raise SamplingError("no prompts; expected a list with at least one text")
+    """Raise SamplingError unless the prompts, the temperature and top_p make sense.
+
+    longest: the tokens, start token included, that a prompt must stay below. Returns the prompts as
+    a list.
+    """
+    try:
+        prompts = check_texts(prompts, "prompts", least=1)
+    except TextError as error:
+        raise SamplingError(str(error)) from None
     for number, prompt in enumerate(prompts):
-        if not isinstance(prompt, str) or not prompt.strip():
+        if not prompt.strip():
             raise SamplingError(
-                f"prompt {number} is empty; expected text, or a number of documents from nothing"
+                f"prompts[{number}] is empty; expected text, or a number of documents from nothing"
             )
         length = len(tokenizer(prompt)["input_ids"]) + 1
         if length >= longest:
             raise SamplingError(
-                f"prompt {number} has {length} tokens; expected fewer than the context of {longest}"
+                f"prompts[{number}] has {length} tokens with the start token; expected fewer than "
+                f"the {longest} that the context leaves for it"
             )
     if not temperature > 0:
         raise SamplingError(f"temperature is {temperature}; expected more than 0, such as 0.7")
     if not 0 < top_p <= 1:
         raise SamplingError(f"top_p is {top_p}; expected more than 0 and at most 1")
+    return prompts
 
 
 @torch.no_grad()
@@ -95,15 +109,20 @@ def sample(
     """Sample one continuation of each prompt, e.g. `sample(model, tokenizer, ["The hero"] * 12)`.
 
     prompts: list of str, or a number of documents to start from nothing. The same seed gives the
-    same samples on the same machine. Returns Samples. Raises SamplingError for an empty or too long
-    prompt, a temperature of 0 or below, or a top_p outside (0, 1].
+    same samples on the same machine. Never draws a pad, or a row beyond the tokenizer's last token.
+    Returns Samples. Raises SamplingError for what cannot be asked.
     """
     context, device = context_of(model), model.device
-    if isinstance(prompts, int):
-        prompts = [""] * prompts
-        check_request(tokenizer, ["."], temperature, top_p, context)
-    else:
-        check_request(tokenizer, prompts, temperature, top_p, context)
+    if not 0 < max_new_tokens < context:
+        raise SamplingError(
+            f"max_new_tokens is {max_new_tokens}; expected 1 to {context - 1}, less than the context"
+        )
+    nothing = isinstance(prompts, Integral)
+    asked = ["."] if nothing else prompts
+    asked = check_request(tokenizer, asked, temperature, top_p, context)
+    prompts = [""] * prompts if nothing else asked
+    if not prompts:
+        raise SamplingError("0 documents from nothing; expected at least one")
     generator = torch.Generator(device).manual_seed(seed)
     parts = []
     for start in range(0, len(prompts), batch):
@@ -113,7 +132,7 @@ def sample(
     tokens, mask, response, logprobs = _join(parts, tokenizer.pad_token_id)
     clean = [row[keep.bool()] for row, keep in zip(tokens, mask)]
     texts = [tokenizer.decode(row, skip_special_tokens=True) for row in clean]
-    return Samples(texts, list(prompts), tokens, mask, response, logprobs)
+    return Samples(texts, prompts, tokens, mask, response, logprobs)
 
 
 def respond(model, tokenizer, prompts, max_new_tokens=RESPONSE_TOKENS, seed=0, batch=64):
@@ -168,15 +187,25 @@ class _RoomyLayer(DynamicLayer):
         return self.keys, self.values
 
 
-def _draw(odds, generator):
+def _probs(logprobs, tokenizer, temperature, top_p):
+    """Return the probabilities (B, V) to draw from, 0 for what is no token of a text."""
+    probs = logprobs.exp()
+    if temperature != 1 or top_p < 1:
+        probs = filter_logits(logprobs, temperature, top_p).exp()
+    probs[:, tokenizer.pad_token_id] = 0
+    probs[:, len(tokenizer) :] = 0
+    return probs
+
+
+def _draw(probs, generator):
     """Draw one token a row, (B, 1), by inverting the cumulated probabilities (B, V).
 
     One random number a row instead of one a token of the vocabulary.
     """
-    cumulated = odds.double().cumsum(-1)
-    chance = torch.rand(len(odds), 1, generator=generator, device=odds.device, dtype=torch.double)
+    cumulated = probs.double().cumsum(-1)
+    chance = torch.rand(len(probs), 1, generator=generator, device=probs.device, dtype=torch.double)
     drawn = torch.searchsorted(cumulated, chance * cumulated[:, -1:], right=True)
-    return drawn.clamp(max=odds.shape[1] - 1)
+    return drawn.clamp(max=probs.shape[1] - 1)
 
 
 def _grow(model, tokenizer, tokens, mask, steps, temperature, top_p, generator):
@@ -195,9 +224,7 @@ def _grow(model, tokenizer, tokens, mask, steps, temperature, top_p, generator):
         )  # fmt: skip
         state = out.last_hidden_state[:, -1]
         logprobs = torch.log_softmax(model.lm_head(state).float(), -1)
-        plain = temperature == 1 and top_p >= 1
-        odds = (logprobs if plain else filter_logits(logprobs, temperature, top_p)).exp()
-        drawn = _draw(odds, generator)
+        drawn = _draw(_probs(logprobs, tokenizer, temperature, top_p), generator)
         drawn = torch.where(running[:, None], drawn, tokenizer.pad_token_id)
         found.append(torch.where(running[:, None], logprobs.gather(1, drawn), 0.0))
         tokens = torch.cat([tokens, drawn], 1)
@@ -279,15 +306,19 @@ def text_logprobs(model, tokenizer, texts, prompts=None, batch=64):
     """Return log p(rest of text | prompt) for each text [nats].
 
     Without prompts, that of the whole document. A whole document includes its end-of-text token.
-    With prompts, each text must start with its prompt, and the end is not counted.
+    With prompts, each text must start with its prompt, and the end is not counted. Raises
+    SamplingError where a text has another prompt, none, or more tokens than the context.
     """
-    scores = []
+    texts, scores = check_texts(texts), []
+    if prompts is not None and len(check_texts(prompts, "prompts")) != len(texts):
+        raise SamplingError(f"{len(prompts)} prompts for {len(texts)} texts; expected one each")
     for start in range(0, len(texts), batch):
         chunk = texts[start : start + batch]
         tokens, mask = encode(tokenizer, chunk, model.device)
         if prompts is None:
             end = torch.full((len(chunk), 1), tokenizer.eos_token_id, device=tokens.device)
             tokens, mask = torch.cat([tokens, end], 1), torch.cat([mask, torch.ones_like(end)], 1)
+        _check_fits(model, mask, start)
         logprobs = token_logprobs(model, tokens, mask)
         if prompts is not None:
             for row, text, prompt in zip(logprobs, chunk, prompts[start : start + batch]):
@@ -295,6 +326,16 @@ def text_logprobs(model, tokenizer, texts, prompts=None, batch=64):
         else:
             scores += logprobs.sum(1).tolist()
     return scores
+
+
+def _check_fits(model, mask, first):
+    """Raise SamplingError where a row of tokens is longer than the context; `first`: its number."""
+    lengths, context = mask.sum(1), context_of(model)
+    if int(lengths.max()) > context:
+        raise SamplingError(
+            f"texts[{first + int(lengths.argmax())}] has {int(lengths.max())} tokens with its start "
+            f"and end; expected at most the context of {context}"
+        )
 
 
 def _rest_length(tokenizer, text, prompt):

@@ -8,25 +8,59 @@ on. Omits several machines at once (notebook 14). Notebook 01 writes the loop ou
 against this one.
 """
 
+import hashlib
 import json
 import math
 import random
 import time
 from dataclasses import asdict, dataclass
+from numbers import Integral, Real
 from pathlib import Path
+from types import NoneType
+from typing import get_args, get_type_hints
 
+import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 from torch.nn.utils.rnn import pad_sequence
 
-from rlhf_lite.runtime import autocast
+from rlhf_lite.models import context_of
+from rlhf_lite.runtime import TextError, autocast, check_texts
 
 CHECKPOINT = "checkpoint.safetensors"
 
 
 class TrainingError(RuntimeError):
     """Say in one sentence why a run cannot start or go on."""
+
+
+# What a dial of each type takes, and in words: numpy's numbers too, but True is no number.
+DIALS = {
+    int: ("a whole number", lambda x: isinstance(x, Integral) and not isinstance(x, bool)),
+    float: (
+        "a finite number",
+        lambda x: isinstance(x, Real) and not isinstance(x, bool) and math.isfinite(x),
+    ),
+    bool: ("True or False", lambda x: isinstance(x, bool | np.bool_)),
+    str: ("a word", lambda x: isinstance(x, str)),
+}
+
+
+def settle_dials(config, error):
+    """Turn every field of a frozen dataclass into plain Python of the type that it declares.
+
+    So that a run with numpy's numbers as dials can be written down. Raises `error`, an exception
+    class, for the first dial of another type.
+    """
+    for name, hint in get_type_hints(type(config)).items():
+        value, kinds = getattr(config, name), get_args(hint) or (hint,)
+        if value is None and NoneType in kinds:
+            continue
+        expected, fits = DIALS[kinds[0]]
+        if not fits(value):
+            raise error(f"{name} is {value!r}; expected {expected}")
+        object.__setattr__(config, name, kinds[0](value))
 
 
 @dataclass(frozen=True)
@@ -52,9 +86,10 @@ class TrainingConfig:
 
     def __post_init__(self):
         """Check that the dials make sense."""
+        settle_dials(self, TrainingError)
         for name in ("batch", "lr", "clip", "passes"):
             if not getattr(self, name) > 0:
-                raise TrainingError(f"{name} is {getattr(self, name)}; expected more than 0")
+                raise TrainingError(f"{name} is {getattr(self, name):g}; expected more than 0")
 
 
 @dataclass(frozen=True)
@@ -91,8 +126,7 @@ class LanguageRun:
     """
 
     def __init__(self, model, tokenizer, texts, config=None):
-        if not texts:
-            raise TrainingError("no texts to train on; expected a list with at least one")
+        texts = check_texts(texts, "texts to train on", least=1)
         self.model, self.config = model, config or LanguageConfig()
         if model.device.type == "cpu":
             model.set_attn_implementation("eager")  # a fifth faster than sdpa at these lengths
@@ -102,6 +136,7 @@ class LanguageRun:
         self.steps = self.pass_steps * self.config.passes
         self.optimizer = adamw(model.parameters(), self.config.lr, self.config.weight_decay)
         self.step, self.history = 0, []
+        self.identity = asdict(self.config) | {"texts": digest(texts)}
 
     def lr_at(self, step):
         """Return the learning rate of a step.
@@ -157,23 +192,33 @@ class LanguageRun:
 
     def save(self, folder):
         """Save weights, optimiser and history, so that `load` in a fresh run goes on from here."""
-        meta = {"step": self.step, "steps": self.steps, "history": list(map(asdict, self.history))}
-        save_checkpoint(folder, dict(self.model.named_parameters()), self.optimizer, meta)
+        meta = {"step": self.step, "history": list(map(asdict, self.history))}
+        save_checkpoint(
+            folder, dict(self.model.named_parameters()), self.optimizer, self.identity, meta
+        )
 
     def load(self, folder):
         """Go on from a folder that `save` wrote.
 
-        Raises TrainingError where it does not belong to this run.
+        Raises TrainingError where it is damaged, or of other texts, other dials or another model.
         """
-        meta = load_checkpoint(folder, dict(self.model.named_parameters()), self.optimizer)
+        meta = load_checkpoint(
+            folder, dict(self.model.named_parameters()), self.optimizer, self.identity
+        )
         self.step = meta["step"]
         self.history = [LanguageStep(**s) for s in meta["history"]]
 
 
-def save_checkpoint(folder, named, optimizer, meta):
+def digest(texts):
+    """Return 12 hex digits that name a list of texts."""
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:12]
+
+
+def save_checkpoint(folder, named, optimizer, identity, meta):
     """Write parameters, Adam's state and a JSON-able `meta` to one safetensors file in a folder.
 
-    named: {name: parameter}, all that the optimiser trains.
+    named: {name: parameter}, all that the optimiser trains; identity: {name: value}, what makes
+    this run this run, which `load_checkpoint` compares.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -182,25 +227,31 @@ def save_checkpoint(folder, named, optimizer, meta):
     for param, state in optimizer.state.items():
         for key, value in state.items():
             tensors[f"optimizer.{key}.{names[param]}"] = value.detach().cpu().clone()
-    save_file(tensors, folder / "checkpoint.new", {"run": json.dumps(meta)})
+    # As a tensor: the header of a safetensors file is limited, and a long history is not.
+    text = json.dumps({"identity": identity, "meta": meta}).encode()
+    tensors["run"] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
+    save_file(tensors, folder / "checkpoint.new")
     # Put in place at once: a kill leaves the old checkpoint or the new one, never half of one.
     (folder / "checkpoint.new").replace(folder / CHECKPOINT)
 
 
-def load_checkpoint(folder, named, optimizer):
+def load_checkpoint(folder, named, optimizer, identity):
     """Read what `save_checkpoint` wrote into the same parameters and optimiser; return its `meta`.
 
-    Raises TrainingError where the folder holds no checkpoint or that of another model.
+    Nothing stays tied to the file. Raises TrainingError, before anything has changed, where the
+    folder holds no checkpoint, a damaged one, or that of another model or another run.
     """
-    path = Path(folder) / CHECKPOINT
-    if not path.exists():
-        raise TrainingError(f"no {CHECKPOINT} in {folder}; expected a folder that save wrote")
-    with safe_open(path, "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        meta = json.loads(file.metadata()["run"])
+    tensors, run = _read_checkpoint(Path(folder) / CHECKPOINT)
     shapes = {n[6:]: t.shape for n, t in tensors.items() if n.startswith("model.")}
     if shapes != {n: p.shape for n, p in named.items()}:
         raise TrainingError(f"{folder} holds another model; expected one of the same shape")
+    saved, here = run["identity"], json.loads(json.dumps(identity))
+    for name in [*here, *saved]:
+        if saved.get(name) != here.get(name):
+            raise TrainingError(
+                f"{folder} holds another run: its {name} is {saved.get(name)!r}; expected "
+                f"{here.get(name)!r}, as in the run that goes on"
+            )
     for name, param in named.items():
         param.data.copy_(tensors[f"model.{name}"])
         state = {
@@ -211,7 +262,21 @@ def load_checkpoint(folder, named, optimizer):
         optimizer.state[param] = {
             k: v if k == "step" else v.to(param.device) for k, v in state.items()
         }
-    return meta
+    return run["meta"]
+
+
+def _read_checkpoint(path):
+    """Return (tensors, what JSON stands beside them) of a checkpoint, or raise TrainingError."""
+    if not path.exists():
+        raise TrainingError(f"no {CHECKPOINT} in {path.parent}; expected a folder that save wrote")
+    try:
+        # From bytes, not mapped: the file may be replaced while the run goes on.
+        tensors = load(path.read_bytes())
+        return tensors, json.loads(bytes(tensors.pop("run").numpy()))
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise TrainingError(
+            f"{path} is damaged ({type(error).__name__}); expected a file that save wrote"
+        ) from error
 
 
 def adamw(parameters, lr, weight_decay):
@@ -292,9 +357,9 @@ def next_token_loss(model, tokens, pad):
 
 def encode_rows(tokenizer, texts, context):
     """Encode texts, each cut to what fits between the start and the end token."""
-    rows = []
+    texts, rows = check_texts(texts), []
     for start in range(0, len(texts), 10_000):
-        encoded = tokenizer(list(texts[start : start + 10_000]))["input_ids"]
+        encoded = tokenizer(texts[start : start + 10_000])["input_ids"]
         rows += [torch.tensor(ids[: context - 1], dtype=torch.int32) for ids in encoded]
     return rows
 
@@ -309,9 +374,16 @@ def pad_rows(rows, end, pad):
 def evaluate_loss(model, tokenizer, texts, batch=64):
     """Return -log p of each text, its end included, as a float64 tensor (N,) [nats].
 
-    Without bfloat16.
+    Without bfloat16. Raises TextError where a text does not fit into the context.
     """
-    rows = encode_rows(tokenizer, texts, model.config.n_positions)
+    context = context_of(model)
+    rows = encode_rows(tokenizer, texts, context + 1)
+    for number, row in enumerate(rows):
+        if len(row) >= context:
+            raise TextError(
+                f"texts[{number}] has {len(row)} tokens or more; expected fewer than the context "
+                f"of {context}"
+            )
     losses = torch.zeros(len(rows), dtype=torch.float64)
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     for start in range(0, len(order), batch):

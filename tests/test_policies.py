@@ -28,7 +28,7 @@ from rlhf_lite import models, policies, ppo, sampling
 from rlhf_lite.policies import PolicyError, adapted, explained_variance, kl_estimates
 from rlhf_lite.ppo import PPOConfig, PPORun, policy_loss
 from rlhf_lite.sampling import encode, exact_kl, response_states
-from rlhf_lite.training import TrainingError, cosine
+from rlhf_lite.training import TrainingError, cosine, descend
 
 # ---- the three estimates of KL ----
 
@@ -213,10 +213,11 @@ def test_the_end_is_an_action_and_padding_is_none(wordy):
         assert batch.real[row, : int(batch.real[row].sum())].all()
         text, whole = seen[row], wordy[1].decode(batch.tokens[row][batch.mask[row].bool()], skip_special_tokens=True)  # fmt: skip
         assert whole.startswith(text) and text.startswith(prompts[row])
-        if ended or "\n" not in whole:
+        lines = whole[len(prompts[row]) :].rpartition("\n")[0]
+        if ended or not lines:
             assert text == whole
         else:
-            assert text == whole.rpartition("\n")[0]
+            assert text == prompts[row] + lines
             cut += 1
         penalty = 0 if ended else 0.75
         assert float(batch.scores[row]) == pytest.approx(count_e([text])[0] - penalty)
@@ -502,3 +503,43 @@ def test_a_run_cannot_end_on_a_broken_policy(wordy):
     with pytest.raises(PolicyError, match="learning rate"):
         list(run)
     assert all(torch.isfinite(p).all() for p in run.policy.parameters())
+
+
+# ---- errors and brakes that a look at the mean does not see ----
+
+
+def test_the_standard_error_of_j_is_the_spread_of_j():
+    """Over 4,000 sets of draws (seed 0), 5 prompts of 8 responses with means and spreads of their own, J varies as
+    the standard error of one set says, within 5%: dividing by the samples of a prompt would be off by sqrt(5).
+    """
+    rng = np.random.default_rng(0)
+    means, spreads = rng.normal(size=(5, 1)), np.array([[0.5], [1.0], [2.0], [0.1], [1.5]])
+    found = []
+    for _ in range(4000):
+        scores = torch.tensor(means + spreads * rng.normal(size=(5, 8)))
+        gap = torch.tensor(0.3 * rng.normal(size=(5, 8)))
+        drawn = policies.Draws([], scores, gap, torch.zeros_like(gap))
+        found.append(drawn.objective(2.0))
+    values, errors = np.array(found).T
+    assert np.sqrt((errors**2).mean()) == pytest.approx(values.std(), rel=0.05)
+
+
+def test_the_gradient_is_cut_to_its_clip():
+    """By hand, with plain gradient descent at a rate of 1: the weights move by the clip, the norm is that before."""
+    for clip, moved in ((0.5, 0.5), (100.0, 5.0)):
+        weight = torch.nn.Parameter(torch.zeros(2))
+        loss = (weight * torch.tensor([3.0, 4.0])).sum()
+        norm = descend(loss, torch.optim.SGD([weight], lr=1.0), [weight], clip, 0)
+        assert norm == pytest.approx(5.0) and float(weight.detach().norm()) == pytest.approx(moved)
+
+
+def test_every_run_obeys_its_clip(wordy):
+    """A clip far below Adam's eps leaves the weights where they are; the usual one moves them."""
+
+    def moved(clip):
+        run = start(wordy, clip=clip, critic="head", steps=1)
+        before = weights(run)
+        run.advance()
+        return max(float((a - b).abs().max()) for a, b in zip(weights(run), before))
+
+    assert moved(1e-14) < 1e-6 < 1e-4 < moved(1.0)

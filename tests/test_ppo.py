@@ -39,6 +39,7 @@ from torch.nn.functional import log_softmax
 
 from rlhf_lite import models, ppo, testbed
 from rlhf_lite.policies import PolicyError
+from rlhf_lite.runtime import TextError
 from rlhf_lite.ppo import (
     PPOConfig,
     PPORun,
@@ -478,9 +479,19 @@ def test_bad_dials_get_one_sentence(dials, words):
     ("change", "words"),
     [
         ({"prompts": []}, "no prompts"),
-        ({"prompts": ["Q:", " "]}, "prompt 1 is empty"),
-        ({"prompts": ["goose " * 90]}, "prompt 0 has"),
-        ({"prompts": ["goose " * 20], "max_new_tokens": 80}, "prompt 0 has"),
+        ({"prompts": ["Q:", " "]}, "prompts[1] is empty"),
+        ({"prompts": ["goose " * 90]}, "prompts[0] has"),
+        ({"prompts": ["goose " * 20], "max_new_tokens": 80}, "prompts[0] has"),
+        ({"prompts": "Ivo Vane"}, "prompts is one string"),
+        ({"prompts": None}, "prompts is a NoneType"),
+        ({"prompts": ["Ivo \ud800"]}, "prompts[0] holds half a character"),
+        ({"max_new_tokens": 96}, "max_new_tokens is 96; expected at most 94"),
+        ({"max_new_tokens": 1000}, "max_new_tokens is 1000; expected at most 94"),
+        ({"ptx_coef": 1.0, "documents": "Ivo Vane"}, "texts is one string"),
+        ({"score": lambda texts: None}, "returned a NoneType that holds no numbers"),
+        ({"score": lambda texts: {"score": 1.0}}, "returned a dict that holds no numbers"),
+        ({"score": lambda texts: ["good"] * 16}, "returned a list that holds no numbers"),
+        ({"score": lambda texts: [None] * 16}, "returned a list that holds no numbers"),
         ({"ptx_coef": 1.0}, "without documents"),
         ({"ptx_coef": 1.0, "documents": []}, "without documents"),
         ({"score": lambda texts: [0.0] * 3 + [math.nan] * 13}, "the score of response 3 at step 0 is nan"),
@@ -490,7 +501,7 @@ def test_bad_dials_get_one_sentence(dials, words):
     ],
 )  # fmt: skip
 def test_bad_parts_get_one_sentence(wordy, change, words):
-    with pytest.raises(PolicyError) as caught:
+    with pytest.raises((PolicyError, TextError)) as caught:
         list(start(wordy, **change))
     assert words in str(caught.value) and "\n" not in str(caught.value)
 

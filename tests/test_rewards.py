@@ -15,7 +15,7 @@ from rlhf_lite.annotators import ASPECTS, Annotator
 from rlhf_lite.feedback import FeedbackError
 from rlhf_lite.models import ModelError
 from rlhf_lite.rewards import RewardConfig, RewardRun, examples
-from rlhf_lite.runtime import DATA
+from rlhf_lite.runtime import DATA, TextError
 from rlhf_lite.training import TrainingError
 
 SHIPPED = DATA / "models" / "reward"
@@ -230,14 +230,29 @@ def test_scores_are_read_at_the_last_token_in_the_order_of_the_texts(reward, bat
 
 
 def test_a_long_text_is_cut_at_its_end(reward):
-    model, _, tokenizer = reward
+    _, _, tokenizer = reward
     long = TEXTS[2] + "\nOn the table lay onion soup." * 30
     ids = tokenizer(long)["input_ids"]
     assert len(ids) > 96
-    tokens, lengths = rewards.encode_right(tokenizer, [long], 96)
+    tokens, lengths = rewards.encode_right(tokenizer, [long], 96, cut=True)
     assert tokens.tolist() == [[tokenizer.eos_token_id, *ids[:95]]] and lengths.tolist() == [96]
-    more = rewards.score(model, tokenizer, [long, long + " More."])
-    assert more[0] == pytest.approx(float(more[1]), abs=1e-5)
+
+
+def test_a_long_text_has_no_score(reward):
+    """In training it is cut; a score of its first half would pass for the score of the whole."""
+    model, _, tokenizer = reward
+    long = TEXTS[2] + "\nOn the table lay onion soup." * 30
+    count = len(tokenizer(long)["input_ids"])
+    for call in (rewards.score, lambda m, t, texts: rewards.trace(m, t, texts[-1])):
+        with pytest.raises(
+            TextError, match=f"has {count} tokens; expected fewer than the context of 96"
+        ):
+            call(model, tokenizer, [TEXTS[0], long])
+    fits = tokenizer.decode(tokenizer(long)["input_ids"][:95])
+    assert (
+        len(tokenizer(fits)["input_ids"]) == 95
+        and len(rewards.score(model, tokenizer, [fits])) == 1
+    )
 
 
 def test_a_trace_ends_at_the_score_and_holds_that_of_each_beginning(reward):
@@ -608,3 +623,19 @@ def test_bad_dials_get_one_sentence(dial):
 def test_a_run_of_no_kind_is_refused(tiny):
     with pytest.raises(FeedbackError, match="no kind 'opinion'"):
         RewardRun(*tiny, "opinion", marked(1, 0))
+
+
+def test_a_run_obeys_its_clip(tiny):
+    """A clip far below Adam's eps leaves the weights where they are; the usual one moves them."""
+    model, tokenizer = tiny
+    rows = [(("Ivo Vane sang", "Ivo Vane"), False), (("Q: goose", "Q: geese"), False)]
+
+    def moved(clip):
+        config = RewardConfig(batch=2, clip=clip, weight_decay=0.0, warmup=0, bfloat16=False)
+        run = RewardRun(model, tokenizer, "preference", rows, config)
+        before = [p.detach().clone() for p in run.model.parameters()]
+        next(iter(run))
+        pairs = zip(run.model.parameters(), before)
+        return max(float((a - b).detach().abs().max()) for a, b in pairs)
+
+    assert moved(1e-16) < 1e-6 < 1e-4 < moved(1.0)

@@ -151,9 +151,18 @@ def test_scores_do_not_depend_on_the_batch(tiny):
     ("change", "message"),
     [
         ({"prompts": []}, "no prompts"),
-        ({"prompts": ["Q:", ""]}, "prompt 1 is empty"),
-        ({"prompts": ["   "]}, "prompt 0 is empty"),
-        ({"prompts": ["goose " * 200]}, "expected fewer than the context of 96"),
+        ({"prompts": ["Q:", ""]}, "prompts[1] is empty"),
+        ({"prompts": ["   "]}, "prompts[0] is empty"),
+        ({"prompts": ["goose " * 200]}, "expected fewer than the 96 that the context leaves"),
+        ({"prompts": "The hero"}, "prompts is one string; expected a list"),
+        ({"prompts": None}, "prompts is a NoneType; expected a list"),
+        ({"prompts": {"Q:": 1}}, "prompts is a dict; expected a list"),
+        ({"prompts": ["Q:", None]}, "prompts[1] is a NoneType; expected text"),
+        ({"prompts": ["Q: \ud800"]}, "prompts[0] holds half a character"),
+        ({"prompts": 0}, "0 documents from nothing; expected at least one"),
+        ({"max_new_tokens": 0}, "max_new_tokens is 0; expected 1 to 95"),
+        ({"max_new_tokens": 96}, "max_new_tokens is 96; expected 1 to 95"),
+        ({"max_new_tokens": 10_000}, "max_new_tokens is 10000; expected 1 to 95"),
         ({"temperature": 0}, "temperature is 0; expected more than 0"),
         ({"temperature": -1.0}, "temperature is -1.0; expected more than 0"),
         ({"temperature": float("nan")}, "temperature is nan"),
@@ -179,8 +188,35 @@ def test_documents_from_nothing_start_at_the_start(tiny):
 
 def test_sampling_stops_at_the_context(tiny):
     model, tokenizer = tiny
-    drawn = sample(model, tokenizer, ["Ivo Vane"], max_new_tokens=10_000)
-    assert drawn.tokens.shape[1] <= 96
+    prompt = "Ivo Vane was born in Oxbow. " * 3
+    drawn = sample(model, tokenizer, [prompt] * 20, max_new_tokens=95)
+    assert drawn.tokens.shape[1] == 96
+
+
+@pytest.mark.parametrize(
+    ("texts", "prompts", "message"),
+    [
+        ("Ivo Vane", None, "texts is one string"),
+        (["Ivo Vane", 3], None, "texts[1] is a int; expected text"),
+        (["Ivo \udfff"], None, "texts[0] holds half a character"),
+        (["Ivo Vane"] * 70 + ["goose " * 60], None, "texts[70] has "),
+        (["Ivo Vane sang"] * 3, ["Ivo Vane"] * 2, "2 prompts for 3 texts; expected one each"),
+        (["Ivo Vane sang"], "Ivo Vane", "prompts is one string"),
+        (["Edda Moss sang"], ["Ivo Vane"], "does not go on from"),
+    ],
+)
+def test_what_has_no_logprob_gets_one_sentence(tiny, texts, prompts, message):
+    with pytest.raises(ValueError) as caught:
+        sampling.text_logprobs(*tiny, texts, prompts)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_text_may_fill_the_context(tiny):
+    """94 tokens between a start and an end: the 96 of the context."""
+    ids = tiny[1]("goose " * 60)["input_ids"][:94]
+    text = tiny[1].decode(ids)
+    assert len(tiny[1](text)["input_ids"]) == 94
+    assert math.isfinite(sampling.text_logprobs(*tiny, [text])[0])
 
 
 # ---- drawing tokens ----

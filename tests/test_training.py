@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from rlhf_lite import models
+from rlhf_lite.runtime import TextError
 from rlhf_lite.sampling import text_logprobs
 from rlhf_lite.training import (
     LanguageConfig,
@@ -117,6 +118,38 @@ def test_bad_dials_get_one_sentence(dials):
         LanguageConfig(**dials)
 
 
-def test_no_texts_get_one_sentence(tiny):
-    with pytest.raises(TrainingError, match="no texts"):
-        run(fresh(tiny[1]), tiny[1], [])
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ([], "no texts to train on"),
+        ("The hero", "texts to train on is one string"),
+        (["The hero", None], r"texts to train on\[1\] is a NoneType"),
+        (["The hero \ud800"], "half a character"),
+    ],
+)
+def test_bad_texts_get_one_sentence(tiny, texts, message):
+    with pytest.raises(TextError, match=message):
+        run(fresh(tiny[1]), tiny[1], texts)
+
+
+def test_a_text_beyond_the_context_has_no_loss(tiny):
+    """319 tokens fit between start and end into a context of 320, 320 do not."""
+    model, tokenizer = fresh(tiny[1]), tiny[1]
+    ids = tokenizer("goose " * 200)["input_ids"]
+    fits, long = tokenizer.decode(ids[:319]), tokenizer.decode(ids[:320])
+    assert [len(tokenizer(t)["input_ids"]) for t in (fits, long)] == [319, 320]
+    assert evaluate_loss(model, tokenizer, [fits])[0] > 0
+    with pytest.raises(TextError, match=r"texts\[1\] has 320 tokens or more; expected fewer"):
+        evaluate_loss(model, tokenizer, [fits, long])
+
+
+def test_a_run_obeys_its_clip(tiny, texts):
+    """A clip far below Adam's eps leaves the weights where they are; the usual one moves them."""
+
+    def moved(clip):
+        model = fresh(tiny[1])
+        before = [p.detach().clone() for p in model.parameters()]
+        next(iter(run(model, tiny[1], texts, clip=clip, weight_decay=0.0, lr=1e-3, warmup=0)))
+        return max(float((a - b).detach().abs().max()) for a, b in zip(model.parameters(), before))
+
+    assert moved(1e-16) < 1e-6 < 1e-4 < moved(1.0)

@@ -1,0 +1,80 @@
+"""The package settles how torch's threads wait, in one place and before torch is loaded; texts pass one door."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from rlhf_lite.runtime import ROOT, TextError, check_texts
+
+
+def spin_count(**environment):
+    """What a fresh Python's environment says after importing the package, and whether torch came with it."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    source = (
+        "import os, sys, rlhf_lite; print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", source],
+        env=kept | environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout.split()
+
+
+def test_threads_wait_briefly():
+    assert spin_count() == ["5000", "False"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "count"),
+    [({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")],
+)
+def test_what_the_user_has_set_stays(environment, count):
+    assert spin_count(**environment) == [count, "False"]
+
+
+def test_torch_reads_it():
+    """libgomp prints the count that it took, in the kernel of a notebook as in a script."""
+    source = "from rlhf_lite.runtime import ROOT; import torch; torch.ones(9).sum()"
+    kept = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    done = subprocess.run(
+        [sys.executable, "-c", source], env=kept | {"OMP_DISPLAY_ENV": "VERBOSE"}, cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    if "GOMP_SPINCOUNT" not in done.stderr:
+        pytest.skip("another OpenMP than libgomp")
+    assert "GOMP_SPINCOUNT = '5000'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        ("a text", "texts is one string; expected a list of texts, such as [text]"),
+        (b"bytes", "texts is one string"),
+        (None, "texts is a NoneType; expected a list of texts"),
+        (3, "texts is a int; expected a list of texts"),
+        ({"a": 1}, "texts is a dict; expected a list of texts"),
+        (["a", None], "texts[1] is a NoneType; expected text"),
+        (["a", ["b"]], "texts[1] is a list; expected text"),
+        (
+            ["a", "b\ud83d"],
+            "texts[1] holds half a character (a lone surrogate); expected whole text",
+        ),
+    ],
+)
+def test_what_is_no_list_of_texts(texts, words):
+    with pytest.raises(TextError) as caught:
+        check_texts(texts)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_is_a_list_of_texts():
+    assert check_texts(("a", "\U0001f600")) == ["a", "\U0001f600"] and check_texts(
+        x for x in "ab"
+    ) == ["a", "b"]
+    assert check_texts([]) == []
+    with pytest.raises(TextError, match="no prompts; expected a list with at least one text"):
+        check_texts([], "prompts", least=1)
