@@ -1,0 +1,63 @@
+"""In class every figure grows, whatever size it asks for, and nothing in it moves."""
+
+import io
+import re
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from PIL import Image
+
+from rlhf_lite import plots, widgets
+from rlhf_lite.runtime import ROOT
+
+
+@pytest.fixture(autouse=True)
+def usual_size():
+    yield
+    plots.use_style()
+    plt.close("all")
+
+
+def titled(scale, size):
+    """A figure with titles that just fit side by side; returns its pixels and the boxes of its texts in inches."""
+    plots.use_style(scale)
+    figure, axes = plt.subplots(1, 2, figsize=size)
+    for ax, title in zip(axes, ("a title as wide as its plot", "and another one beside it")):
+        ax.plot([0, 1], label="a line")
+        ax.set(title=title, xlabel="step", ylabel="score [sd]")
+        ax.legend()
+    figure.canvas.draw()
+    texts = [
+        t
+        for ax in axes
+        for t in (ax.title, ax.xaxis.label, ax.yaxis.label, *ax.get_legend().get_texts())
+    ]
+    boxes = np.array([t.get_window_extent().bounds for t in texts]) / figure.dpi
+    return np.array(figure.canvas.get_width_height()), boxes
+
+
+@pytest.mark.parametrize("size", [None, (6.4, 2.4), (11.4, 2.7)])
+def test_a_figure_grows_as_it_is(size):
+    small, boxes = titled(1.0, size)
+    large, again = titled(1.4, size)
+    assert large == pytest.approx(1.4 * small, abs=1)
+    assert again == pytest.approx(boxes, abs=0.04)
+    if size:
+        assert small == pytest.approx(100 * np.array(size), abs=1)
+
+
+def test_the_pictures_of_widgets_grow_too():
+    widths = []
+    for scale in (1.0, 1.4):
+        plots.use_style(scale)
+        figure = plt.subplots(figsize=(5, 2))[0]
+        widths.append(Image.open(io.BytesIO(widgets.figure_png(figure))).size[0])
+    assert widths == [500, 700]
+
+
+def test_no_notebook_sets_its_own_dots():
+    books = "".join(p.read_text(encoding="utf-8") for p in ROOT.glob("notebooks/**/*.ipynb"))
+    code = (ROOT / "rlhf_lite").glob("*.py")
+    assert not re.search(r"\bdpi\s*=\s*\d", books)
+    assert not [p.name for p in code if re.search(r"\bdpi\s*=\s*\d", p.read_text(encoding="utf-8"))]
