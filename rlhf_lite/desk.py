@@ -10,11 +10,13 @@ import random
 import time
 from dataclasses import dataclass
 
-import ipywidgets
-
 from rlhf_lite.feedback import FeedbackError, item_key, record_key
 from rlhf_lite.grammar import FACTS
+from rlhf_lite.runtime import check_texts
 from rlhf_lite.widgets import CARD, NOBODY, error_html
+
+import ipywidgets
+import traitlets
 
 LONGEST = 120.0  # seconds that one label counts at most: longer is a phone call, not thought
 CARD_STYLE = CARD.format(colour=NOBODY) + (
@@ -57,7 +59,7 @@ class Desk:
 
     items: dicts with "prompt" and "responses" (two strings), which half of the pairs show swapped;
     store: a `LabelStore`; clock: a function that returns seconds. Tasks that the store has labelled
-    already are done. Raises FeedbackError where the store does.
+    already are done. Raises FeedbackError where the store does, TextError for what is no text.
     """
 
     def __init__(self, items, store, clock=time.monotonic):
@@ -69,7 +71,8 @@ class Desk:
         swaps = [i % 2 == 1 for i in range(len(items))]
         random.Random(0).shuffle(swaps)
         self.tasks = {kind: {} for kind in PAGES}
-        for item, swap in zip(items, swaps):
+        for number, (item, swap) in enumerate(zip(items, swaps)):
+            check_texts([item["prompt"], *item["responses"]], f"items[{number}]: texts")
             pair = list(item["responses"])[:: -1 if swap else 1]
             self._plan("preference", item["prompt"], pair)
             for kind in ("rating", "correction", "critique"):
@@ -150,8 +153,10 @@ class Desk:
         mine = [r for r in self.records if r["kind"] == self.kind and "id" in r]
         if not mine:
             raise FeedbackError("nothing to undo; expected a label of this kind")
-        self.store.undo(mine[-1]["id"])
-        self.records.remove(mine[-1])
+        last = mine[-1]["id"]
+        if last in {r.get("id") for r in self.store.records().records}:  # no other desk was first
+            self.store.undo(last)
+        self.records = self.store.records().records
         self.show(self.kind)
 
     def progress(self):
@@ -227,6 +232,12 @@ def new_letters(value, handled):
 # ---- its skin ----
 
 
+class WritingBox(ipywidgets.Textarea):
+    """Be a box that does not echo: a message with half of a character would fail, its text lost."""
+
+    value = traitlets.Unicode("").tag(sync=True, echo_update=False)
+
+
 class DeskView(ipywidgets.VBox):
     """Be the skin of a `Desk`: tabs, buttons, a box for keys; every action ends in `_draw`."""
 
@@ -275,7 +286,7 @@ class DeskView(ipywidgets.VBox):
         return [ipywidgets.HBox(list(self.rate.values()))]
 
     def _correction(self):
-        self.corrected = ipywidgets.Textarea(layout={"width": "720px", "height": "140px"})
+        self.corrected = WritingBox(layout={"width": "720px", "height": "140px"})
         save = self._button("Save", lambda: self.desk.label(self.corrected.value))
         self.save_correction = save
         return [self.corrected, save]
@@ -286,7 +297,7 @@ class DeskView(ipywidgets.VBox):
         return [self.tags, self.save_critique]
 
     def _demonstration(self):
-        self.shown = ipywidgets.Textarea(layout={"width": "720px", "height": "140px"})
+        self.shown = WritingBox(layout={"width": "720px", "height": "140px"})
         self.save_demonstration = self._button("Save", lambda: self.desk.label(self.shown.value))
         return [self.shown, self.save_demonstration]
 

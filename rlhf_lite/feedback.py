@@ -16,9 +16,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+from rlhf_lite.runtime import DATA, is_whole
 
-from rlhf_lite.runtime import DATA
+import numpy as np
 
 try:
     import fcntl
@@ -34,11 +34,14 @@ ASPECTS = tuple("voice false unsupported missing tone length evasive garbled".sp
 
 def _critiques(x):
     parts = [c.partition(": ") if isinstance(c, str) else ("",) * 3 for c in x]
-    return all(aspect in ASPECTS and detail for aspect, _, detail in parts)
+    return all(aspect in ASPECTS and is_whole(detail) and detail for aspect, _, detail in parts)
 
 
 # What is expected of a value, in words and as a test; `type` because True is an int to isinstance.
-TEXT = "a string that is not empty", lambda x: isinstance(x, str) and x != ""
+TEXT = (
+    "a string that is not empty and holds no half of a character (a lone surrogate)",
+    lambda x: isinstance(x, str) and x != "" and is_whole(x),
+)
 HEX = "12 hex digits", lambda x: isinstance(x, str) and re.fullmatch("[0-9a-f]{12}", x)
 SEED = "a whole number, or null for a person", lambda x: x is None or type(x) is int
 SECONDS = (
@@ -49,7 +52,7 @@ BOOL = "true or false", lambda x: isinstance(x, bool)
 SIDE = "'chosen' or 'rejected'", lambda x: x in ("chosen", "rejected")
 SCALE = "a whole number from 1 to 7", lambda x: type(x) is int and 1 <= x <= 7
 CRITIQUES = (
-    f"a list of 'ASPECT: DETAIL' with aspects of {', '.join(ASPECTS)}",
+    f"a list of 'ASPECT: DETAIL', no half of a character, with aspects of {', '.join(ASPECTS)}",
     lambda x: isinstance(x, list) and _critiques(x),
 )
 COMMON = {"prompt": TEXT, "annotator": TEXT, "world": HEX, "seed": SEED, "seconds": SECONDS}
@@ -78,18 +81,23 @@ class Labels:
 def fingerprint(folder=DATA / "world"):
     """Return 12 hex digits of the sha256 of all files of a folder, names included.
 
-    The same on every system: line ends count as one. Hidden files, which systems leave behind, do
-    not count.
+    The same on every system: line ends count as one. Hidden files and editors' leftovers, which the
+    world is not made of, do not count.
     """
     folder, digest = Path(folder), hashlib.sha256()
     paths = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
-    paths = {n: p for n, p in paths.items() if not any(x.startswith(".") for x in n.split("/"))}
+    paths = {n: p for n, p in paths.items() if not any(map(_leftover, n.split("/")))}
     if not paths:
         raise FeedbackError(f"no files in {folder}; expected the files of a world")
     for name in sorted(paths):
         content = paths[name].read_bytes().replace(b"\r\n", b"\n")
         digest.update(f"{name}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()[:12]
+
+
+def _leftover(name):
+    """Tell whether a system or an editor left a file behind: .DS_Store, ._a, ~$a, #a#, a~."""
+    return name[0] in ".~#" or name[-1] in "~#"
 
 
 # ---- records ----
@@ -105,7 +113,7 @@ def check(record, where="record"):
     kind = record.get("kind")
     if not isinstance(kind, str) or kind not in SCHEMA:
         raise FeedbackError(f"{where}, field 'kind': {kind!r}; expected one of {', '.join(SCHEMA)}")
-    _check_fields(record, SCHEMA[kind], where)
+    _check_fields(record, SCHEMA[kind] | ({"id": TEXT} if "id" in record else {}), where)
     if kind == "correction" and record["corrected"] == record["response"]:
         raise FeedbackError(
             f"{where}, field 'corrected': the same text as 'response'; expected a changed one"
@@ -161,39 +169,70 @@ def write(path, records):
 
 
 def read(paths, kinds=None, world=None):
-    """Read label files: one path or several, each a file or a folder of *.jsonl.
+    """Read label files: one path or several, each a file or a folder (its `label_files`).
 
     kinds: keep these kinds only (one name or several). world: fingerprint that every record must
-    have. A damaged line is named in `damage` and the rest is kept. Raises FeedbackError for a
-    missing file, a file without any good record, and labels of another world.
+    have. A label counts once and its undo everywhere, in however many copies of a file they stand.
+    A damaged line is named in `damage` and the rest is kept. Raises FeedbackError for a missing
+    file and for labels of another world; whoever needs labels asks `require`.
     """
     kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds or SCHEMA)
     if not set(kinds) <= set(SCHEMA):
         raise FeedbackError(f"no kinds {sorted(kinds)}; expected some of {', '.join(SCHEMA)}")
-    records, damage = [], []
-    for path in [paths] if isinstance(paths, (str, os.PathLike)) else paths:
-        for file in _files(Path(path)):
-            labels = _read_file(file, world)
-            if not labels.records:
-                why = f" ({labels.damage[0]})" if labels.damage else ""
-                raise FeedbackError(f"no good record in {file}{why}; expected one a line")
-            records += [r for r in labels.records if r["kind"] in kinds]
-            damage += labels.damage
-    return Labels(records, damage)
+    paths = [paths] if isinstance(paths, (str, os.PathLike)) else paths
+    labels = _read_files([file for path in paths for file in _files(Path(path))], world)
+    return Labels([r for r in labels.records if r["kind"] in kinds], labels.damage)
+
+
+def label_files(folder):
+    """Return the label files of a folder, sorted; [] where there are none, or no folder yet.
+
+    Those are its *.jsonl without hidden files and editors' leftovers.
+    """
+    found = sorted(Path(folder).glob("*.jsonl"))
+    return [path for path in found if path.is_file() and not _leftover(path.name)]
 
 
 def _files(path):
-    if path.is_file():
-        return [path]
-    found = sorted(path.glob("*.jsonl")) if path.is_dir() else []
+    found = [path] if path.is_file() else label_files(path)
     if not found:
         raise FeedbackError(f"no labels at {path}; expected a .jsonl file or a folder of them")
     return found
 
 
-def _read_file(path, world=None):
-    """Read one file: undone records left out, damaged lines named."""
-    records, undone, damage = [], set(), []
+def _read_files(files, world=None):
+    """Read files as if they were one: each label once, undone ones left out, damage named."""
+    found, undone, damage = {}, set(), []
+    for file in files:
+        lines, broken = _read_file(file)
+        damage += broken
+        for record in lines:
+            label = tuple(record[k] for k in UNDO) if "id" in record else None
+            if record["kind"] == "undo":
+                undone.add(label)
+            else:  # a record without an id is never another's copy
+                found.setdefault(label or len(found), (file, record))
+    kept = [pair for label, pair in found.items() if label not in undone]
+    if world is not None:
+        _check_world(kept, world)
+    return Labels([record for _, record in kept], damage)
+
+
+def _check_world(kept, world):
+    """Raise FeedbackError for the first file with labels of another world."""
+    file = next((f for f, r in kept if r["world"] != world), None)
+    mine = [r["world"] for f, r in kept if f == file]
+    other = [w for w in mine if w != world]
+    if other:
+        raise FeedbackError(
+            f"{len(other)} of {len(mine)} labels in {file} are of world {other[0]}, expected "
+            f"{world}: data/world has changed since; restore it, or label again in a new file"
+        )
+
+
+def _read_file(path):
+    """Return the records and undos of a file, and its damage, line by line."""
+    records, damage = [], []
     try:
         lines = path.read_bytes().split(b"\n")
     except OSError as error:
@@ -201,22 +240,10 @@ def _read_file(path, world=None):
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
-                record = _parse(line)
+                records.append(_parse(line))
             except (ValueError, RecursionError) as error:
                 damage.append(f"{path.name}, line {number}: {error}")
-                continue
-            if record["kind"] == "undo":
-                undone.add(record["id"])
-            else:
-                records.append(record)
-    records = [r for r in records if r.get("id", "") not in undone]
-    other = [r["world"] for r in records if world is not None and r["world"] != world]
-    if other:
-        raise FeedbackError(
-            f"{len(other)} of {len(records)} labels in {path} are of world {other[0]}, expected "
-            f"{world}: data/world has changed since; restore it, or label again in a new file"
-        )
-    return Labels(records, damage)
+    return records, damage
 
 
 def _parse(line):
@@ -246,6 +273,8 @@ class LabelStore:
     """
 
     def __init__(self, path, annotator, world):
+        own = {"annotator": annotator, "world": world}
+        _check_fields(own, {k: COMMON[k] for k in own}, "the label store")
         self.path, self.annotator, self.world = Path(path), annotator, world
 
     def append(self, record):
@@ -281,7 +310,6 @@ class LabelStore:
     def _write(self, line):
         """Add one line in one write, on a line of its own even after one that was cut off."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        new = not self.path.exists()
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
         fd = os.open(self.path, flags, 0o644)
         try:
@@ -290,20 +318,20 @@ class LabelStore:
             if size:
                 os.lseek(fd, size - 1, os.SEEK_SET)
                 line = line if os.read(fd, 1) == b"\n" else b"\n" + line
+            else:  # the file's name before its first label, so that nobody adds to a nameless file
+                _sync_folder(self.path.parent)
             if os.write(fd, line) < len(line):
                 raise OSError(errno.ENOSPC, "only part of the line fitted on the disk")
             os.fsync(fd)
         finally:
             os.close(fd)
-        if new:
-            _sync_folder(self.path.parent)
 
     def records(self):
         """Return the Labels of this person, none where the file does not exist yet.
 
         Raises FeedbackError where the file holds labels of another world or another person.
         """
-        labels = _read_file(self.path, self.world) if self.path.exists() else Labels([], [])
+        labels = _read_files([self.path] if self.path.exists() else [], self.world)
         others = {r["annotator"] for r in labels.records} - {self.annotator}
         if others:
             raise FeedbackError(

@@ -7,17 +7,20 @@ notebook 04.
 """
 
 import asyncio
+import html
 from itertools import pairwise
-
-import ipywidgets
-import matplotlib.pyplot as plt
-import numpy as np
 
 from rlhf_lite.plots import INK, KL, POLICY, REFERENCE, REWARD, WARNING
 from rlhf_lite.policies import PolicyError
 from rlhf_lite.widgets import documents_html, error_html, figure_png
 
+import ipywidgets
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
 LOWEST, HIGHEST = 0.02, 5.0
+SIZE = 11.4, 2.7  # of the picture [inches]
 
 
 def batch_voices(world, texts):
@@ -25,14 +28,15 @@ def batch_voices(world, texts):
     return np.mean([world.parse(text).voices for text in texts], axis=0)
 
 
-def plot_panel(world, history, shares, start, ceilings):
+def plot_panel(world, history, shares, start, ceilings, *, figure=None):
     """Draw four panels of a run: score, KL, objective with J*, voices now beside the start.
 
     history: list of PolicyStep; shares, start (V,): voices of this step's batch and of the first;
-    ceilings: J* at each step's kl_coef, None where it is not known. Makes a figure and returns its
-    four Axes.
+    ceilings: J* at each step's kl_coef, None where it is not known; figure: an empty one, a new one
+    for None. Returns its four Axes.
     """
-    axes = plt.subplots(1, 4, figsize=(11.4, 2.7), width_ratios=(1, 1, 1, 1.5))[1]
+    figure = plt.figure(figsize=SIZE) if figure is None else figure
+    axes = figure.subplots(1, 4, width_ratios=(1, 1, 1, 1.5))
     steps = [s.step for s in history]
     curves = (
         ("score", REWARD, "score [sd]"),
@@ -70,7 +74,8 @@ class KLPanel:
     new_run: a function without arguments that returns a fresh PPORun; ceiling: a function from
     kl_coef to J* or None. `panel.run` is the run, `panel.run.policy` the policy it leaves behind.
     Show `panel.view`. Keyboard: Tab moves on, Space or Enter presses a button, arrows move the
-    slider.
+    slider. `panel.state` is "ready", "running", "paused" or "stopped"; a single task takes the
+    steps while it is "running". What goes wrong is said and pauses the run.
     """
 
     def __init__(self, world, new_run, ceiling=lambda kl_coef: None):
@@ -88,27 +93,29 @@ class KLPanel:
             self.buttons[name].on_click(lambda _, action=action: action())
         self.buttons["Start"].button_style = "primary"
         self.status, self.cards = ipywidgets.HTML(), ipywidgets.HTML()
-        self.picture = ipywidgets.Image(format="png", layout={"max_width": "1140px"})
+        self.picture = ipywidgets.Image(format="png")
         self.view = ipywidgets.VBox([
             ipywidgets.HBox([self.slider, *self.buttons.values()]),
             self.status, self.picture, self.cards,
         ])  # fmt: skip
         self.task = None
-        self.reset()
+        self._begin(new_run())
 
     def start(self):
         """Train on, from wherever the run is."""
         if self.state == "stopped":
             return self.say("Stopped. Reset begins a new run.")
-        if self.state != "running":
-            self.state = "running"
+        # A task that still sleeps over a pause or a reset wakes up and goes on: never a second one.
+        if self.task is None or self.task.done():
             self.task = asyncio.get_event_loop().create_task(self.train())
+            self.task.add_done_callback(self._ended)
+        self.state = "running"
+        self.say(f"Training from step {self.run.step + 1} on.")
 
     def pause(self):
         """Hold after the step in progress; Start goes on."""
         if self.state == "running":
-            self.state = "paused"
-            self.say(f"Paused after step {self.run.step}. Start goes on.")
+            self._hold()
 
     def stop(self):
         """End the run; its policy stays in `panel.run.policy`."""
@@ -117,47 +124,75 @@ class KLPanel:
 
     def reset(self):
         """Throw the run away and begin with the base model again."""
-        self.state = "ready"
-        self.run = self.new_run()
+        try:
+            self._begin(self.new_run())
+        except (Exception, KeyboardInterrupt) as error:
+            self._hold(error, "The run is the old one; Reset tries again.")
+
+    def _begin(self, run):
+        self.state, self.run = "ready", run
         self.first, self.ceilings = None, []
         self.picture.layout.visibility, self.cards.value = "hidden", ""
         self.say("Ready. Start trains; move the slider whenever you like.")
 
     async def train(self):
-        """Step until the run ends or a button says otherwise, breathing between steps."""
-        run = self.run
-        while self.state == "running" and run is self.run and run.step < run.config.steps:
+        """Step while the state is "running", breathing between steps."""
+        while self.state == "running":
             self.step()
             # Widget messages are handled while we sleep: twice, so that what they ask for is drawn.
             await asyncio.sleep(0.01)
             await asyncio.sleep(0.01)
-        if run is self.run and run.step == run.config.steps:
-            self.stop()
 
     def step(self):
-        """Take one step at the slider's coefficient and draw it."""
-        self.run.kl_coef = float(self.slider.value)
+        """Take one step at the slider's coefficient and draw it; after the last, stop.
+
+        A step that fails leaves the run as it was before it.
+        """
+        run = self.run
         try:
-            done = self.run.advance()
-        except PolicyError as error:
-            self.state = "stopped"
-            return self.say(error_html(error))
-        self.draw(done)
+            if run.step < run.config.steps:
+                run.kl_coef = float(self.slider.value)
+                self.draw(run.advance())
+            if run.step >= run.config.steps:
+                self.stop()
+        except KeyboardInterrupt:  # the kernel's; in a task it would end the kernel's loop
+            self._hold()
+        except Exception as error:
+            self._hold(error, f"Start goes on after step {run.step}; Reset begins a new run.")
+
+    def _ended(self, task):
+        """Hold where something else than a button has ended the task, such as an interrupt."""
+        if task is self.task and self.state == "running":
+            self._hold(None if task.cancelled() else task.exception())
+
+    def _hold(self, error=None, advice=""):
+        """Stay where the run is and say why, so that no button is dead and no error lost."""
+        if self.state == "running":
+            self.state = "paused"
+        if error is None:
+            return self.say(f"Paused after step {self.run.step}. Start goes on.")
+        name = "" if isinstance(error, PolicyError) else type(error).__name__
+        self.say(f"{error_html(': '.join(filter(None, (name, str(error)))))} {advice}")
 
     def draw(self, done):
         """Show a PolicyStep: curves, voices, samples."""
-        shares = batch_voices(self.world, done.texts)
-        self.first = shares if self.first is None else self.first
-        self.ceilings.append(self.ceiling(done.kl_coef))
-        axes = plot_panel(self.world, self.run.history, shares, self.first, self.ceilings)
-        self.picture.value = figure_png(axes[0].figure)
+        history, shares = self.run.history, batch_voices(self.world, done.texts)
+        if self.first is None:
+            self.first = batch_voices(self.world, history[0].texts)
+        # All that are missing: the drawing of the step before may have failed.
+        self.ceilings += [self.ceiling(s.kl_coef) for s in history[len(self.ceilings) :]]
+        figure = Figure(figsize=SIZE)  # unknown to pyplot, which would show what a failure leaves
+        plot_panel(self.world, history, shares, self.first, self.ceilings, figure=figure)
+        self.picture.layout.max_width = f"{figure.bbox.width:.0f}px"  # more in class mode
+        self.picture.value = figure_png(figure)
         self.picture.layout.visibility = "visible"
         self.cards.value = documents_html(self.world, done.texts[:3])
-        best = self.world.voices[int(shares.argmax())]
+        loudest = html.escape(self.world.voices[int(shares.argmax())])
+        loudest = f"<b>{loudest}</b> ({shares.max():.0%})" if shares.any() else "none"
         self.say(
             f"Step {done.step} of {done.of} at \u03b2 = {done.kl_coef:.2f}: score "
-            f"{done.score:+.2f}, KL {done.kl:.2f} nats, J {done.objective:+.2f}. "
-            f"Loudest voice: <b>{best}</b> ({shares.max():.0%})."
+            f"{done.score:+z.2f}, KL {done.kl:z.2f} nats, J {done.objective:+z.2f}. "
+            f"Loudest voice: {loudest}."
         )
 
     def say(self, text):

@@ -279,9 +279,11 @@ class PPORun(PolicyRun):
         table, states, chosen = self._forward(self.policy, rollout, part)
         logprobs, old = table.gather(1, chosen)[:, 0], rollout.logprobs[part][keep]
         clipped, info = policy_loss(logprobs, old, advantages, config.cliprange)
-        values = self.value_head(states)[:, 0]
-        wrong = value_loss(values, rollout.values[part][keep], returns, config.value_clip)
-        total = clipped if self.critic else clipped + config.value_coef * wrong
+        total, wrong = clipped, torch.zeros(())
+        if not self.critic:
+            values = self.value_head(states)[:, 0]
+            wrong = value_loss(values, rollout.values[part][keep], returns, config.value_clip)
+            total = clipped + config.value_coef * wrong
         if config.kl_loss:
             theirs = self._reference_table(rollout, part)
             total = total + self.kl_coef * (table.exp() * (table - theirs)).sum(-1).mean()

@@ -1,11 +1,14 @@
 """A real browser sits down at the labelling desk in JupyterLab and labels by keyboard alone."""
 
+import json
+
+from rlhf_lite.feedback import LabelStore, fingerprint, read
+
 import nbformat
 from browser import browser_fixture, lab_fixture, needs_chromium, run_all, wait  # noqa: F401
 from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-
-from rlhf_lite.feedback import LabelStore, fingerprint, read
 
 pytestmark = needs_chromium
 
@@ -17,6 +20,16 @@ store = LabelStore({path!r}, "ada", fingerprint())"""
 FOCUS_KEY = """document.querySelector('.jp-OutputArea input[type=text]').focus()"""
 FOCUSED = """const at = document.activeElement;
 return {tag: at.tagName, role: at.getAttribute('role')}"""
+BOX = "const box = [...document.querySelectorAll('.jp-OutputArea textarea')].find(b => b.offsetParent);"
+WRITE = (
+    BOX
+    + """box.value = JSON.parse(arguments[0]);
+box.dispatchEvent(new Event('input', {bubbles: true}));
+box.dispatchEvent(new Event('change', {bubbles: true}))"""
+)
+WRITTEN = BOX + "return JSON.stringify(box.value)"
+SAVE = """[...document.querySelectorAll('.jp-OutputArea button')].find(
+b => b.offsetParent && b.innerText === 'Save').click()"""
 DESK = """return document.querySelector('.jp-OutputArea .widget-vbox')?.innerText || ''"""
 RESTART = """const done = arguments[0];
 jupyterapp.shell.currentWidget.sessionContext.restartKernel().then(() => done('ok'), e => done(String(e)));"""
@@ -91,3 +104,26 @@ def test_labelling_by_keyboard_alone(lab, browser, tmp_path):
     labels = store.records()
     assert len(labels.records) == 7 and not labels.damage
     assert len(read(path, "preference").records) == 6
+
+
+def test_half_a_character_is_said_and_stays_in_the_box(lab, browser, tmp_path):
+    path = tmp_path / "ada.jsonl"
+    browser.get(lab(notebook(tmp_path / "desk.ipynb", path)))
+    run_all(browser)
+
+    def shows(text):
+        wait(lambda: text in browser.execute_script(DESK), 60, text)
+
+    shows("0 of 6 pairs")
+    browser.find_elements(By.CSS_SELECTOR, ".jp-OutputArea .lm-TabBar-tab")[2].click()
+    shows("0 of 12 responses")
+    half = json.dumps(" half an emoji \ud83d")
+    browser.execute_script(WRITE, half)
+    browser.execute_script(SAVE)
+    shows("field 'corrected'")
+    shows("lone surrogate")
+    assert browser.execute_script(WRITTEN) == half and not path.exists()
+    browser.execute_script(WRITE, json.dumps(" a whole one \U0001f600"))
+    browser.execute_script(SAVE)
+    shows("1 of 12 responses")
+    assert [r["corrected"] for r in read(path).records] == [" a whole one \U0001f600"]

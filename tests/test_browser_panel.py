@@ -16,7 +16,10 @@ from rlhf_lite.ppo import PPOConfig, PPORun
 from rlhf_lite.runtime import DATA
 from rlhf_lite.world import World
 base, tokenizer = models.load(DATA / "models" / "base")
+trouble = [ValueError("<b>once</b>")]
 def score(texts):
+    if trouble:
+        raise trouble.pop()
     return [text.count("e") / 10 for text in texts]
 def new_run():
     config = PPOConfig(samples=12, minibatches=2, steps=4000, max_new_tokens=12)
@@ -50,6 +53,9 @@ def test_the_live_panel_obeys_while_it_trains(lab, browser, tmp_path):
         return found and (int(found[1]), float(found[2]), view["picture"])
 
     wait(lambda: (v := browser.execute_script(VIEW)) and "Ready" in v["text"], 60, "the panel")
+    press(browser, "Start")
+    said = "ValueError: <b>once</b>"
+    wait(lambda: said in browser.execute_script(VIEW)["text"], 60, "the error of the first step")
     press(browser, "Start")
     first = wait(shown, 60, "the first step")
     assert first[1] == 0.5

@@ -3,11 +3,10 @@
 import random
 import re
 
-import pytest
-
 from rlhf_lite.desk import (
     PAGES,
     Desk,
+    WritingBox,
     continued,
     labelling_desk,
     new_letters,
@@ -15,8 +14,12 @@ from rlhf_lite.desk import (
     remarks_for,
     response_html,
 )
-from rlhf_lite.feedback import SCHEMA, FeedbackError, LabelStore, check
+from rlhf_lite.feedback import SCHEMA, FeedbackError, LabelStore, check, read
 from rlhf_lite.plots import KIND_LOOKS
+from rlhf_lite.runtime import TextError
+
+import ipywidgets
+import pytest
 
 WORLD = "0123456789ab"
 ITEMS = [{"prompt": f"Who is {n}?", "responses": [f" good {n}", f" bad {n}"]} for n in range(6)]
@@ -156,6 +159,36 @@ def test_undo_brings_the_pair_back_also_tomorrow(store):
         tomorrow.undo()
 
 
+def test_a_label_that_two_desks_undo_is_undone_once(store):
+    desk, _ = desk_with_clock(store)
+    kept, second = desk.label("a"), desk.current()
+    desk.label("b")
+    other, _ = desk_with_clock(store)
+    desk.undo()
+    size = store.path.stat().st_size
+    other.undo()
+    assert other.current() == desk.current() == second and store.path.stat().st_size == size
+    assert other.records == desk.records == read(store.path).records == [kept]
+    other.label("t")
+    desk.undo()
+    assert desk.records == read(store.path).records == other.records[1:], "the last that it knew"
+
+
+def test_the_desk_and_read_agree_about_a_file_that_holds_labels_twice(store):
+    desk, clock = desk_with_clock(store)
+    clock.now = 60.0
+    kept = desk.label("a")
+    desk.label("b")
+    twice = store.path.read_bytes()
+    desk.undo()
+    store.path.write_bytes(store.path.read_bytes() + twice)
+    again, _ = desk_with_clock(store)
+    assert again.records == read(store.path).records == [kept]
+    assert again.progress() == "1 of 6 pairs, 1.0 minutes so far, 60 s a pair"
+    again.undo()
+    assert again.records == read(store.path).records == []
+
+
 def test_progress_speaks_of_items_minutes_and_pace(store):
     desk, clock = desk_with_clock(store)
     assert desk.progress() == "0 of 6 pairs, 0.0 minutes so far"
@@ -179,6 +212,15 @@ def test_at_the_end_there_is_nothing_left(store):
 def test_no_items_are_refused(store):
     with pytest.raises(FeedbackError, match="nothing to label"):
         Desk([], store)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_an_item_that_no_file_could_hold_is_named(store, place):
+    texts = ["Who?", " a", " b"]
+    texts[place] = " half \ud83d"
+    wrong = {"prompt": texts[0], "responses": texts[1:]}
+    with pytest.raises(TextError, match=rf"items\[6\]: texts\[{place}\] holds half a character"):
+        Desk([*ITEMS, wrong], store)
 
 
 # ---- the skin ----
@@ -274,6 +316,44 @@ def test_a_full_disk_is_said_and_the_pair_stays(store, monkeypatch):
     view.key.value = "a"
     monkeypatch.undo()
     assert "not saved" in view.status.value and view.cards["preference"].value == shown
+
+
+@pytest.mark.parametrize(
+    ("tab", "box", "save", "field"),
+    [
+        (2, "corrected", "save_correction", "corrected"),
+        (4, "shown", "save_demonstration", "response"),
+    ],
+)
+def test_half_a_character_is_refused_and_what_was_written_stays(store, tab, box, save, field):
+    view = labelling_desk(ITEMS, store)
+    view.tab.selected_index = tab
+    task = view.desk.current()
+    getattr(view, box).value = " half an emoji \ud83d"
+    getattr(view, save).click()
+    assert (
+        f"field &#x27;{field}&#x27;" in view.status.value and "lone surrogate" in view.status.value
+    )
+    view.status.value.encode()
+    assert getattr(view, box).value == " half an emoji \ud83d" and view.desk.current() == task
+    assert not store.path.exists()
+    getattr(view, box).value = " a whole one \U0001f600"
+    getattr(view, save).click()
+    assert store.records().records[0][field] == " a whole one \U0001f600"
+
+
+def test_a_box_to_write_in_does_not_send_back_what_the_browser_says(store):
+    """The message of an echo could not hold half of a character; a plain Textarea sends one."""
+    view, sent = labelling_desk(ITEMS, store), {}
+    plain = ipywidgets.Textarea()
+    for box in (plain, view.corrected, view.shown):
+        messages = sent[box] = []
+        box._send = lambda message, buffers=None, messages=messages: messages.append(message)
+        box.set_state({"value": " half \ud83d"})
+        assert box.value == " half \ud83d"
+    assert [m["method"] for m in sent[plain]] == ["echo_update"]
+    assert sent[view.corrected] == sent[view.shown] == []
+    assert isinstance(view.corrected, WritingBox) and isinstance(view.shown, WritingBox)
 
 
 def test_damage_and_the_place_of_the_file_are_named(store):

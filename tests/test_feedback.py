@@ -7,15 +7,16 @@ import multiprocessing
 import os
 import random
 import signal
+import stat
 import time
 from types import SimpleNamespace
-
-import numpy as np
-import pytest
 
 from rlhf_lite import feedback
 from rlhf_lite.feedback import FeedbackError, LabelStore, check, item_key, read, record_key, write
 from rlhf_lite.runtime import DATA
+
+import numpy as np
+import pytest
 
 WORLD = "0123456789ab"
 COMMON = {"prompt": "Ivo Vane", "annotator": "ada", "world": WORLD, "seed": None, "seconds": 1.5}
@@ -59,6 +60,9 @@ WRONG = [
     ("critique", "critique", ["ugly: deed"]), ("critique", "critique", ["false"]),
     ("critique", "critique", ["false: "]), ("critique", "critique", [3]),
     ("demonstration", "mood", "good"),
+    *[(k, f, " half \ud83d") for k in GOOD for f, v in GOOD[k].items() if isinstance(v, str)],
+    *[("critique", "critique", [half]) for half in ("false: \udfff", "\ud800: deed")],
+    ("rating", "id", "\ud800"), ("rating", "id", ["1"]), ("rating", "id", None),
 ]  # fmt: skip
 
 
@@ -86,8 +90,10 @@ def test_what_is_no_record_is_refused(record):
 
 
 def test_an_empty_critique_and_odd_text_are_good(tmp_path):
-    odd = GOOD["critique"] | {"critique": [], "response": 'ü\u2028"\\\ud800\n\r\0'}
-    assert read(write(tmp_path / "a.jsonl", [odd])).records == [odd]
+    odd = GOOD["critique"] | {"critique": [], "response": 'ü\u2028"\\\U0001f600\n\r\0'}
+    path = write(tmp_path / "a.jsonl", [odd])
+    assert read(path).records == [odd]
+    assert b"\\ud83d\\ude00" in path.read_bytes(), "two halves are a character"
 
 
 def test_item_keys_ignore_the_order_and_nothing_else():
@@ -104,7 +110,9 @@ def test_the_fingerprint_sees_names_and_bytes_but_not_line_ends(tmp_path, damage
     assert before == feedback.fingerprint() and len(before) == 12
     towns = damaged / "towns.txt"
     towns.write_bytes(towns.read_bytes().replace(b"\n", b"\r\n"))
-    (damaged / ".DS_Store").write_bytes(b"x")
+    for name in (".DS_Store", "towns.txt~", "#towns.txt#", "~$people.csv", ".~lock.people.csv#"):
+        (damaged / name).write_bytes(b"x")
+        (damaged / "voices" / name).write_bytes(b"x")
     assert feedback.fingerprint(damaged) == before
     towns.write_bytes(towns.read_bytes() + b"Here\n")
     changed = feedback.fingerprint(damaged)
@@ -166,12 +174,14 @@ def test_windows_line_ends_and_marks_do_no_harm(store):
     ("line", "message"),
     [
         (b"[[[[", "not JSON"),
-        (b"[" * 100_000, "line 2"),
+        (b"[" * 100_000, "recursion"),
         (b"7", "is not a record"),
         (b"\xff\xfe", "not UTF-8"),
         (json.dumps(GOOD["rating"] | {"crc": "00000000"}).encode(), "its crc is '00000000'"),
         (json.dumps(GOOD["rating"] | {"rating": 9}).encode(), "from 1 to 7"),
         (b'{"kind": "undo"}', "the undo lacks the field 'id'"),
+        (json.dumps(GOOD["rating"] | {"response": " half \ud83d"}).encode(), "field 'response'"),
+        (json.dumps(GOOD["rating"] | {"id": ["1"]}).encode(), "field 'id'"),
     ],
 )
 def test_a_damaged_line_is_named_and_the_rest_kept(tmp_path, line, message):
@@ -182,8 +192,9 @@ def test_a_damaged_line_is_named_and_the_rest_kept(tmp_path, line, message):
     assert labels.records == [GOOD["rating"]] * 2 and len(labels.damage) == 1
     assert labels.damage[0].startswith("a.jsonl, line 2: ") and message in labels.damage[0]
     path.write_bytes(line)
-    with pytest.raises(FeedbackError, match="no good record"):
-        read(path)
+    nothing = read(path)
+    assert not nothing.records and len(nothing.damage) == 1
+    assert nothing.damage[0].startswith("a.jsonl, line 1: ") and message in nothing.damage[0]
 
 
 def test_several_files_and_folders_and_kinds(tmp_path):
@@ -198,9 +209,117 @@ def test_several_files_and_folders_and_kinds(tmp_path):
         read(tmp_path / "none.jsonl")
     with pytest.raises(FeedbackError, match="cannot be read"):
         LabelStore(tmp_path / "sub", "ada", WORLD).records()
-    (tmp_path / "empty.jsonl").touch()
-    with pytest.raises(FeedbackError, match=r"no good record in .*empty"):
-        read(tmp_path)
+
+
+# ---- the labels of a class ----
+
+
+@pytest.mark.parametrize("name", ["ada (1).jsonl", "ada2.jsonl"])  # sorted before and after
+@pytest.mark.parametrize("moment", ["before", "after", "undone in the copy"])
+def test_a_label_in_two_files_is_one_and_its_undo_counts_in_both(store, name, moment):
+    copy = store.path.with_name(name)
+    kept = [store.append(pair(n)) for n in range(3)]
+    undone = kept.pop(1)
+    if moment == "after":
+        store.undo(undone["id"])
+    copy.write_bytes(store.path.read_bytes())
+    if moment == "before":
+        store.undo(undone["id"])
+    if moment == "undone in the copy":
+        LabelStore(copy, "ada", WORLD).undo(undone["id"])
+        assert undone in store.records().records, "a store knows its own file"
+    kept.append(store.append(pair(3)))
+    for paths in (store.path.parent, [store.path, copy], [copy, store.path]):
+        labels = read(paths, world=WORLD)
+        assert sorted(r["prompt"] for r in labels.records) == [f"Number {n}" for n in (0, 2, 3)]
+        assert all(r in kept for r in labels.records) and not labels.damage
+    assert store.records() == read(store.path, world=WORLD)
+
+
+def test_labels_twice_in_one_file_and_undone_twice(store):
+    a, b, c = (store.append(pair(n)) for n in range(3))
+    before = store.path.read_bytes()
+    store.undo(b["id"])
+    store.path.write_bytes(store.path.read_bytes() + before + store.path.read_bytes())
+    assert store.records().records == read(store.path).records == [a, c]
+    with pytest.raises(FeedbackError, match="no label"):
+        store.undo(b["id"])
+    store.undo(a["id"])
+    assert store.records().records == read(store.path).records == [c]
+
+
+def test_an_undo_of_an_unknown_label_takes_nothing_away(store):
+    kept = store.append(pair(0))
+    stray = {"kind": "undo", "id": "f" * 12, "annotator": "ada", "world": WORLD}
+    (store.path.parent / "ada (1).jsonl").write_text(json.dumps(stray))
+    assert read(store.path.parent) == feedback.Labels([kept], [])
+
+
+def test_only_the_same_label_is_the_same(tmp_path):
+    """The same id of another person is another label, and records without an id never are one."""
+    bare, own = GOOD["rating"], GOOD["rating"] | {"id": "1"}
+    theirs = own | {"annotator": "bob"}
+    write(tmp_path / "a.jsonl", [bare, own, bare])
+    write(tmp_path / "b.jsonl", [theirs, bare, own])
+    assert read(tmp_path).records == [bare, own, bare, theirs, bare]
+    undo = {"kind": "undo", "id": "1", "annotator": "bob", "world": WORLD}
+    (tmp_path / "c.jsonl").write_text(json.dumps(undo))
+    assert read(tmp_path).records == [bare, own, bare, bare]
+
+
+def test_an_undone_copy_of_another_world_stops_nobody(store):
+    old = pair(0, world="f" * 12, id="1")
+    undo = {"kind": "undo", "id": "1", "annotator": "ada", "world": "f" * 12}
+    write(store.path.with_name("old.jsonl"), [old])
+    kept = store.append(pair(1))
+    with pytest.raises(FeedbackError, match=r"1 of 1 labels in .*old.jsonl"):
+        read(store.path.parent, world=WORLD)
+    store.path.with_name("undo.jsonl").write_text(json.dumps(undo))
+    assert read(store.path.parent, world=WORLD).records == [kept]
+
+
+def test_who_has_no_labels_stops_nobody(store):
+    kept, folder = store.append(pair(0)), store.path.parent
+    bob = LabelStore(folder / "bob.jsonl", "bob", WORLD)
+    bob.undo(bob.append(pair(1))["id"])
+    (folder / "cy.jsonl").touch()
+    (folder / "dan.jsonl").write_bytes(b"\r\n \n")
+    (folder / "eve.jsonl").write_bytes(b"[[[[\n7\n")
+    labels = read(folder, world=WORLD)
+    assert labels.records == [kept]
+    assert [d[:17] for d in labels.damage] == ["eve.jsonl, line 1", "eve.jsonl, line 2"]
+    for name in ("bob", "cy", "dan"):
+        alone = read(folder / f"{name}.jsonl", world=WORLD)
+        assert alone == feedback.Labels([], [])
+        with pytest.raises(FeedbackError, match="there are no preference labels"):
+            feedback.require(alone.records, "preference")
+
+
+LEFT = ("._ada.jsonl", ".ada.jsonl.123", ".ada.jsonl", "ada.jsonl~", "#ada.jsonl#", "~$ada.jsonl",
+        ".~ada.jsonl", ".~lock.ada.jsonl#", "ada.jsonl.bak", "#ada.jsonl", "~ada.jsonl")  # fmt: skip
+
+
+def test_what_systems_and_editors_leave_behind_is_no_label_file(store):
+    folder = store.path.parent
+    assert feedback.label_files(folder) == feedback.label_files(folder / "none") == []
+    for number, name in enumerate(LEFT):
+        write(folder / name, [pair(number, id=str(number))])
+    (folder / "folder.jsonl").mkdir()
+    assert feedback.label_files(folder) == []
+    with pytest.raises(FeedbackError, match="no labels at"):
+        read(folder)
+    kept = store.append(pair("kept"))
+    copy = folder / "ada (1).jsonl"
+    copy.write_bytes(store.path.read_bytes())
+    assert feedback.label_files(str(folder)) == [copy, store.path]
+    assert read(folder, world=WORLD) == feedback.Labels([kept], [])
+
+
+@pytest.mark.parametrize("path", feedback.label_files(DATA / "feedback"), ids=lambda p: p.stem)
+def test_the_shipped_labels_are_read_line_by_line(path):
+    records = [json.loads(line) for line in path.read_bytes().splitlines()]
+    assert read(path, world=feedback.fingerprint()) == feedback.Labels(records, [])
+    assert len(records) >= 290
 
 
 def test_labels_of_a_world_that_has_changed_are_refused(tmp_path):
@@ -243,6 +362,38 @@ def test_a_store_is_of_one_person(store):
     store.append(pair(1))
     with pytest.raises(FeedbackError, match="labels of 'ada', expected 'bob' alone"):
         LabelStore(store.path, "bob", WORLD).records()
+
+
+@pytest.mark.parametrize("name", ["", "\ud800", None])
+def test_a_store_of_nobody_is_refused_before_the_first_label(tmp_path, name):
+    with pytest.raises(FeedbackError, match=r"the label store, field 'annotator'.*expected"):
+        LabelStore(tmp_path / "a.jsonl", name, WORLD)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot force a folder to disk")
+def test_a_label_is_forced_to_disk_before_append_returns(store, monkeypatch):
+    """A power cut right after append: the file and, for a new one, its name must be on disk."""
+    real, forced = os.fsync, []
+
+    def fsync(fd):
+        real(fd)
+        found = os.fstat(fd)
+        if stat.S_ISDIR(found.st_mode):
+            assert store.path.exists() and os.path.samestat(found, store.path.parent.stat())
+            forced.append("folder")
+        else:
+            assert os.path.samestat(found, store.path.stat())
+            forced.append(store.path.read_bytes())
+
+    monkeypatch.setattr("os.fsync", fsync)
+    first = store.append(pair(0))
+    whole = store.path.read_bytes()
+    assert sorted(forced, key=str) == sorted(["folder", whole], key=str)
+    assert first["id"].encode() in whole
+    store.append(pair(1))
+    assert forced[2:] == [store.path.read_bytes()] and len(forced[2]) > len(whole)
+    store.undo(first["id"])
+    assert forced[3:] == [store.path.read_bytes()] and forced[3].count(b'"undo"') == 1
 
 
 def test_a_full_disk_is_said_and_the_next_label_is_whole(store, monkeypatch):

@@ -2,13 +2,16 @@
 
 import asyncio
 import copy
+import random
+from types import SimpleNamespace
+
+from rlhf_lite import panel, plots
+from rlhf_lite.policies import PolicyError
+from rlhf_lite.ppo import PPOConfig, PPORun
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-
-from rlhf_lite import panel, plots
-from rlhf_lite.ppo import PPOConfig, PPORun
 
 
 def letters(texts):
@@ -85,19 +88,323 @@ def test_two_presses_of_start_train_once(leash):
     assert [s.step for s in leash.run.history] == [1, 2, 3, 4, 5, 6]
 
 
-def test_it_shows_picture_samples_and_the_loudest_voice(leash, world):
+def test_it_shows_picture_samples_and_the_loudest_voice(world):
+    texts = [
+        world.sample(random.Random(n), v).text for n, v in enumerate(["tabloid"] * 3 + ["verse"])
+    ]
+    leash = panel.KLPanel(world, lambda: Run(texts=texts))
     leash.step()
     assert bytes(leash.picture.value).startswith(b"\x89PNG")
     assert leash.cards.value.count("<div") == 3
-    shares = panel.batch_voices(world, leash.run.history[0].texts)
-    assert world.voices[int(shares.argmax())] in leash.status.value
+    shares = panel.batch_voices(world, texts)
+    assert shares[world.voices.index("tabloid")] == shares.max() > 0.6
+    assert f"Loudest voice: <b>tabloid</b> ({shares.max():.0%})." in leash.status.value
 
 
 def test_what_stops_a_run_is_said_and_escaped(leash):
     leash.run.score = lambda texts: [float("nan")] * len(texts)
     leash.step()
-    assert "expected a finite number" in leash.status.value and leash.state == "stopped"
-    assert "<script>" not in leash.status.value and leash.run.step == 0
+    assert "expected a finite number" in leash.status.value and leash.run.step == 0
+    assert "PolicyError" not in leash.status.value and "<script>" not in leash.status.value
+    leash.run.score = letters
+    leash.step()
+    assert "Step 1 of 6" in leash.status.value
+
+
+# ---- what goes wrong ----
+
+
+class Run:
+    """A run of six steps that trains nothing; `wrong` is raised at the step that it is set for."""
+
+    def __init__(self, at=None, wrong=None, texts=("Ivo Vane sings.",) * 3, score=1.0):
+        self.at, self.wrong, self.texts, self.score = at, wrong, texts, score
+        self.step, self.history, self.kl_coef = 0, [], 0.5
+        self.config, self.policy = SimpleNamespace(steps=6), f"the policy of {id(self)}"
+
+    def advance(self):
+        if self.step + 1 == self.at:
+            self.at = None
+            raise self.wrong
+        self.step += 1
+        self.history.append(
+            SimpleNamespace(step=self.step, of=6, kl_coef=self.kl_coef, score=self.score,
+                            kl=self.score, objective=self.score, texts=self.texts)
+        )  # fmt: skip
+        return self.history[-1]
+
+
+def training():
+    """List the tasks that train and are alive in this event loop."""
+    return [t for t in asyncio.all_tasks() if t.get_coro().__qualname__ == "KLPanel.train"]
+
+
+def play(script):
+    """Run a script of button presses; whatever the event loop complains about is an error."""
+    complaints = []
+
+    async def whole():
+        asyncio.get_running_loop().set_exception_handler(lambda _, told: complaints.append(told))
+        await asyncio.wait_for(script(), 60)
+
+    try:
+        asyncio.run(whole())
+    except KeyboardInterrupt:
+        pytest.fail("an interrupt has ended the event loop, and with it the kernel")
+    assert complaints == []
+
+
+async def rest():
+    """Wait until no task trains, and until the panel has heard of its end."""
+    while training():
+        await asyncio.sleep(0.005)
+    await asyncio.sleep(0)
+
+
+WRONG = [
+    (ValueError("<b>no</b>"), "ValueError: &lt;b&gt;no&lt;/b&gt;"),
+    (RuntimeError("out of memory"), "RuntimeError: out of memory"),
+    (KeyError("voice"), "KeyError: &#x27;voice&#x27;"),
+    (AssertionError(), "AssertionError"),
+    (PolicyError("KL has <run> away"), "'>KL has &lt;run&gt; away<"),
+    (KeyboardInterrupt(), "Paused after step 2. Start goes on."),
+    (asyncio.CancelledError(), "Paused after step 2. Start goes on."),
+]
+
+
+@pytest.mark.parametrize(("wrong", "said"), WRONG, ids=lambda x: type(x).__name__)
+@pytest.mark.parametrize("button", ["Start", "Reset"])
+def test_a_step_that_fails_is_said_and_every_button_lives(world, wrong, said, button):
+    leash = panel.KLPanel(world, lambda: Run(3, wrong))
+
+    async def script():
+        leash.buttons["Start"].click()
+        await rest()
+        assert said in leash.status.value and "<b>no" not in leash.status.value
+        assert leash.state == "paused" and leash.run.step == 2 == len(leash.ceilings)
+        if button == "Reset":
+            broken = leash.run
+            leash.buttons["Reset"].click()
+            assert "Ready" in leash.status.value and leash.run is not broken
+            leash.run.at = None
+        leash.buttons["Start"].click()
+        assert "Training" in leash.status.value and len(training()) == 1
+        await rest()
+        assert "Stopped after step 6" in leash.status.value and leash.run.step == 6
+
+    play(script)
+
+
+@pytest.mark.parametrize("part", ["plot_panel", "figure_png", "documents_html", "batch_voices"])
+@pytest.mark.parametrize("step", [1, 3, 6])
+def test_a_drawing_that_fails_is_said_and_made_up_for(world, monkeypatch, part, step):
+    leash, real = panel.KLPanel(world, Run, lambda c: c), getattr(panel, part)
+    figures, told = plt.get_fignums(), []
+
+    def fails_once(*args, **options):
+        if leash.run.step == step and not told:
+            told.append(part)
+            raise OSError("<no> ink")
+        return real(*args, **options)
+
+    monkeypatch.setattr(panel, part, fails_once)
+
+    async def script():
+        leash.start()
+        await rest()
+        assert "OSError: &lt;no&gt; ink" in leash.status.value and leash.state == "paused"
+        assert told and leash.run.step == step and plt.get_fignums() == figures
+        leash.slider.value = 0.1
+        leash.start()
+        await rest()
+        assert "Stopped after step 6" in leash.status.value
+
+    play(script)
+    used = [s.kl_coef for s in leash.run.history]
+    assert used == pytest.approx([0.5] * step + [0.1] * (6 - step))
+    assert leash.ceilings == used[: len(leash.ceilings)]
+    assert len(leash.ceilings) == 6 or step == 6, "nothing is drawn after the last"
+
+
+def test_the_voices_to_compare_with_are_those_of_the_first_step_drawn_or_not(world, monkeypatch):
+    verse, tabloid = (world.sample(random.Random(0), v).text for v in ("verse", "tabloid"))
+    run = Run(texts=[verse])
+    leash = panel.KLPanel(world, lambda: run)
+    monkeypatch.setattr(panel, "batch_voices", lambda world, texts: 1 / 0)
+    leash.step()
+    assert "ZeroDivisionError" in leash.status.value and run.step == 1
+    monkeypatch.undo()
+    run.texts = [tabloid]
+    leash.step()
+    assert "Step 2 of 6" in leash.status.value
+    assert leash.first.tolist() == panel.batch_voices(world, [verse]).tolist()
+    assert leash.first.tolist() != panel.batch_voices(world, [tabloid]).tolist()
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_an_interrupt_between_two_steps_reads_as_paused(world, begun):
+    leash = panel.KLPanel(world, Run)
+
+    async def script():
+        leash.start()
+        if begun:
+            await reach(leash, 2)
+        leash.task.cancel()
+        await rest()
+        held = leash.run.step
+        assert held == (2 if begun else 0) and leash.state == "paused"
+        assert f"Paused after step {held}. Start goes on." in leash.status.value
+        leash.start()
+        await rest()
+        assert leash.run.step == 6
+
+    play(script)
+
+
+@pytest.mark.parametrize("wrong", [ValueError("no <disk>"), KeyboardInterrupt()], ids=repr)
+def test_a_reset_that_fails_keeps_the_run_and_can_be_pressed_again(world, wrong):
+    leash = panel.KLPanel(world, Run)
+    old = leash.run
+
+    def fails():
+        raise wrong
+
+    async def script():
+        leash.start()
+        await reach(leash, 2)
+        leash.new_run = fails
+        leash.reset()
+        await rest()
+        assert type(wrong).__name__ in leash.status.value and "<disk>" not in leash.status.value
+        assert leash.run is old and old.step == 2 and leash.state == "paused"
+        leash.start()
+        await reach(leash, 3)
+        leash.stop()
+        leash.reset()
+        assert "Reset tries again" in leash.status.value and leash.run is old
+        leash.new_run = Run
+        leash.reset()
+        assert "Ready" in leash.status.value and leash.run is not old and leash.run.step == 0
+        leash.start()
+        await rest()
+        assert leash.run.step == 6 and old.step == 3
+
+    play(script)
+
+
+# ---- quick fingers ----
+
+
+def test_pause_and_start_at_once_leave_one_task_and_the_next_pause_is_obeyed(world):
+    leash = panel.KLPanel(world, Run)
+
+    async def script():
+        leash.start()
+        await reach(leash, 1)
+        for _ in range(3):
+            leash.pause()
+            leash.start()
+        await asyncio.sleep(0)
+        assert len(training()) == 1
+        await reach(leash, 2)
+        leash.pause()
+        leash.start()
+        leash.pause()
+        held = leash.run.step
+        await rest()
+        assert leash.run.step == held < 6 and "Paused" in leash.status.value
+
+    play(script)
+
+
+def test_reset_and_start_at_once_train_the_new_run_alone(world):
+    leash = panel.KLPanel(world, Run)
+
+    async def script():
+        leash.start()
+        await reach(leash, 2)
+        old = leash.run
+        leash.reset()
+        leash.start()
+        await asyncio.sleep(0)
+        assert len(training()) == 1
+        await rest()
+        assert old.step == 2 and leash.run.step == 6 == len(leash.ceilings)
+
+    play(script)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_is_pressed_one_task_trains_and_what_was_pressed_last_counts(world, seed):
+    """Random presses, with breaths between them; no drawing, so that it is quick."""
+    rng, leash, made = random.Random(seed), None, []
+
+    def new_run():
+        if made and rng.random() < 0.3:
+            raise ValueError("no memory")
+        made.append(Run(rng.choice((None, 2, 4)), rng.choice(WRONG)[0]))
+        return made[-1]
+
+    leash = panel.KLPanel(world, new_run)
+    leash.draw = lambda done: None
+
+    async def script():
+        for _ in range(60):
+            press = rng.choice((leash.start, leash.pause, leash.stop, leash.reset))
+            before = leash.state
+            press()
+            assert len(training()) <= 1
+            assert (
+                leash.state
+                in {
+                    "start": {"running"} if before != "stopped" else {"stopped"},
+                    "pause": {"paused"} if before == "running" else {before},
+                    "stop": {"stopped"},
+                    "reset": {"ready", "paused" if before == "running" else before},
+                }[press.__name__]
+            )
+            if leash.state == "running":
+                assert len(training()) == 1, "no dead Start"
+            await asyncio.sleep(rng.choice((0, 0, 0.012, 0.03)))
+        held = {id(run): run.step for run in made}
+        if leash.state == "running":
+            await rest()
+        else:
+            await asyncio.sleep(0.05)
+            assert held == {id(run): run.step for run in made} and not training()
+        assert all(run.step == held[id(run)] for run in made if run is not leash.run)
+
+    play(script)
+
+
+# ---- what it shows ----
+
+
+def test_texts_that_no_voice_writes_are_shown(world):
+    leash = panel.KLPanel(world, lambda: Run(texts=("", "<script>x</script>", "zq \0\n\n$x_{")))
+    for _ in range(2):
+        leash.step()
+    assert "Step 2 of 6" in leash.status.value and "Loudest voice: none." in leash.status.value
+    assert leash.cards.value.count("no single voice") == 3
+    assert "&lt;script&gt;" in leash.cards.value and "<script>" not in leash.cards.value
+    assert bytes(leash.picture.value).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("score", "shown"), [(-0.001, "0.00"), (-0.25, "-0.25"), (0.25, "+0.25")])
+def test_less_than_nothing_is_not_shown_where_nothing_is(world, score, shown):
+    leash = panel.KLPanel(world, lambda: Run(score=score))
+    leash.step()
+    found = leash.status.value.replace("+0.00", "0.00")
+    assert f"score {shown}, KL {shown.lstrip('+')} nats, J {shown}." in found
+
+
+def test_the_picture_may_be_as_wide_as_class_mode_draws_it(world):
+    leash = panel.KLPanel(world, Run)
+    for dpi, width in ((100, "1140px"), (140, "1596px")):
+        with plt.rc_context({"figure.dpi": dpi}):
+            leash.step()
+        assert leash.picture.layout.max_width == width
+        assert f"{int.from_bytes(bytes(leash.picture.value)[16:20])}px" == width
 
 
 def test_the_picture_marks_moves_and_the_ceiling(leash, world):

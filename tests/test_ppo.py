@@ -539,3 +539,9 @@ def test_few_documents_are_enough_or_refused(wordy):
         assert run.advance().ptx_loss > 0
     except PolicyError as error:
         assert "document" in str(error)
+
+
+def test_a_critic_that_does_not_learn_has_no_loss(wordy, other):
+    """The value head stands idle beside the fitted critic; its loss would be the squared return."""
+    assert start(wordy, other, critic="fit").advance().value_loss == 0
+    assert start(wordy, other, critic="head").advance().value_loss > 0
