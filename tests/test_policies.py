@@ -543,3 +543,26 @@ def test_every_run_obeys_its_clip(wordy):
         return max(float((a - b).abs().max()) for a, b in zip(weights(run), before))
 
     assert moved(1e-14) < 1e-6 < 1e-4 < moved(1.0)
+
+
+def test_draws_know_their_kl():
+    """KL is the mean over responses, not their sum: two prompts of three, by hand."""
+    ours = torch.tensor([[1.0, 2.0, 3.0], [0.0, 0.0, 6.0]])
+    drawn = policies.Draws([], torch.zeros(2, 3), ours, ours - torch.tensor([[0.5], [1.5]]))
+    assert drawn.kl() == pytest.approx(1.0) and drawn.objective(2.0)[0] == pytest.approx(-2.0)
+
+
+def test_a_record_holds_the_mean_of_the_minibatches(wordy, other, monkeypatch):
+    """Losses and clip fractions of a step are means over its updates."""
+    run, seen = start(wordy, other, epochs=2), []
+    descend_once = run._descend
+
+    def noted(loss, info):
+        seen.append(descend_once(loss, info))
+        return seen[-1]
+
+    monkeypatch.setattr(run, "_descend", noted)
+    step = run.advance()
+    assert len(seen) == 8
+    for name in ("policy_loss", "grad_norm", "clip_fraction", "kl_old"):
+        assert getattr(step, name) == pytest.approx(np.mean([s[name] for s in seen]), rel=1e-6)

@@ -545,3 +545,18 @@ def test_a_critic_that_does_not_learn_has_no_loss(wordy, other):
     """The value head stands idle beside the fitted critic; its loss would be the squared return."""
     assert start(wordy, other, critic="fit").advance().value_loss == 0
     assert start(wordy, other, critic="head").advance().value_loss > 0
+
+
+def test_the_exact_kl_in_the_loss_is_that_of_the_two_models(wordy, other):
+    """kl_loss adds kl_coef times the mean over tokens of sum pi (log pi - log ref), against enumeration."""
+    losses = {}
+    for on in (False, True):
+        run = start(wordy, other, kl_loss=on, kl_coef=0.7, critic="head", value_coef=0.0)
+        batch = run.rollout()
+        parts, lesson, _ = run.plan(batch)
+        lesson = (torch.zeros_like(lesson[0]), lesson[1])
+        losses[on] = float(run.loss(batch, parts[0], lesson)[0].detach())
+        keep = batch.real[parts[0]].bool()
+        kl = batch.kl[parts[0]][keep].mean()
+    assert losses[False] == pytest.approx(0, abs=1e-7)
+    assert losses[True] == pytest.approx(0.7 * float(kl), rel=1e-4) and kl > 0.01

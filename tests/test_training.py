@@ -14,6 +14,7 @@ from rlhf_lite.training import (
     TrainingError,
     evaluate_loss,
     next_token_loss,
+    pad_rows,
 )
 
 
@@ -153,3 +154,26 @@ def test_a_run_obeys_its_clip(tiny, texts):
         return max(float((a - b).detach().abs().max()) for a, b in zip(model.parameters(), before))
 
     assert moved(1e-16) < 1e-6 < 1e-4 < moved(1.0)
+
+
+def test_the_gradient_is_that_of_a_mean_over_tokens(tiny, texts):
+    """The norm that a step logs is that of -mean log p over the real tokens of its batch."""
+    made = run(fresh(tiny[1]), tiny[1], texts)
+    rows = [made.rows[i] for i in made.batches(0)[0]]
+    model = fresh(tiny[1])
+    nats, count = next_token_loss(model, pad_rows(rows, made.end, made.pad), made.pad)
+    (nats / count).backward()
+    nats = nats.detach()
+    norm = torch.stack([p.grad.norm() for p in model.parameters()]).norm()
+    step = next(iter(made))
+    assert step.grad_norm == pytest.approx(float(norm), rel=1e-3)
+    assert step.loss_per_token == pytest.approx(float(nats / count), rel=1e-5)
+
+
+def test_seeds_give_other_orders(tiny, texts):
+    orders = [
+        run(fresh(tiny[1]), tiny[1], texts, seed=seed).batches(epoch)
+        for seed in (0, 1)
+        for epoch in (0, 1)
+    ]
+    assert all(a != b for i, a in enumerate(orders) for b in orders[:i])
