@@ -494,7 +494,7 @@ def test_a_saved_run_goes_on_to_the_bit(bed, tmp_path, name):
         (DPORun, {"group": 2, "labels": "dice"}, "labels is 'dice'; expected bradley-terry"),
         (DPORun, {"group": 2, "pool": -1}, "pool is -1"),
         (RLOORun, {"group": 4, "pool": 3}, "its own fresh samples"),
-        (RLOORun, {"lr": 0.0}, "lr is 0.0"),
+        (RLOORun, {"lr": 0.0}, "lr is 0; expected more than 0"),
     ],
 )
 def test_bad_dials_get_one_sentence(bed, kind, dials, words):

@@ -249,10 +249,11 @@ def test_a_long_text_has_no_score(reward):
         ):
             call(model, tokenizer, [TEXTS[0], long])
     fits = tokenizer.decode(tokenizer(long)["input_ids"][:95])
-    assert (
-        len(tokenizer(fits)["input_ids"]) == 95
-        and len(rewards.score(model, tokenizer, [fits])) == 1
-    )
+    full = tokenizer.decode(tokenizer(long)["input_ids"][:96])
+    assert [len(tokenizer(t)["input_ids"]) for t in (fits, full)] == [95, 96]
+    assert len(rewards.score(model, tokenizer, [fits])) == 1
+    with pytest.raises(TextError, match="has 96 tokens"):
+        rewards.score(model, tokenizer, [full])
 
 
 def test_a_trace_ends_at_the_score_and_holds_that_of_each_beginning(reward):

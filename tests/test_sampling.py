@@ -193,6 +193,16 @@ def test_sampling_stops_at_the_context(tiny):
     assert drawn.tokens.shape[1] == 96
 
 
+def test_a_prompt_may_leave_room_for_one_token(tiny):
+    """94 tokens behind the start leave one place of the 96; 95 leave none."""
+    ids = tiny[1]("goose " * 60)["input_ids"]
+    fits, full = tiny[1].decode(ids[:94]), tiny[1].decode(ids[:95])
+    assert [len(tiny[1](t)["input_ids"]) for t in (fits, full)] == [94, 95]
+    assert int(sample(*tiny, [fits], max_new_tokens=5).response.sum()) == 1
+    with pytest.raises(SamplingError, match=r"has 96 tokens .* fewer than the 96"):
+        sample(*tiny, [full], max_new_tokens=5)
+
+
 @pytest.mark.parametrize(
     ("texts", "prompts", "message"),
     [
