@@ -15,14 +15,14 @@ import shutil
 import sys
 from pathlib import Path
 
-import torch
-from tqdm import tqdm
-
-from rlhf_lite import models
+from rlhf_lite import models, runs
 from rlhf_lite.grammar import WorldError
 from rlhf_lite.runtime import DATA, pick_device, seed_everything
 from rlhf_lite.training import CHECKPOINT, LanguageConfig, LanguageRun, TrainingError
 from rlhf_lite.world import World
+
+import torch
+from tqdm import tqdm
 
 
 def options():
@@ -43,6 +43,7 @@ def options():
 
 
 def main():
+    runs.plain_output()
     args = options()
     seed_everything(args.seed)
     world = World(leave_out=args.leave_out)
@@ -88,7 +89,8 @@ def main():
         "torch": torch.__version__,
         "loss": [round(sum(s.loss for s in part) / len(part), 3) for part in hundreds],
     }  # fmt: skip
-    (args.out / "made.json").write_text(json.dumps(made) + "\n")
+    text = json.dumps(made) + "\n"
+    (args.out / "made.json").write_text(text, encoding="utf-8", newline="\n")
     shutil.rmtree(checkpoint, ignore_errors=True)
     print(f"wrote {args.out}; now measure it with: python data/measure_base.py --model {args.out}")
 

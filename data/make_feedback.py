@@ -11,9 +11,6 @@ each record.
 import argparse
 import json
 
-import numpy as np
-from tqdm import tqdm
-
 from rlhf_lite import models, runs
 from rlhf_lite.annotators import (
     ASPECTS,
@@ -29,6 +26,9 @@ from rlhf_lite.feedback import fingerprint, write
 from rlhf_lite.runtime import DATA, pick_device
 from rlhf_lite.sampling import respond
 from rlhf_lite.world import World
+
+import numpy as np
+from tqdm import tqdm
 
 FOLDER = DATA / "feedback"
 TRAIN, EACH = 84, 200
@@ -50,7 +50,7 @@ def make_pool(world, held_out=False):
     name = "held_out.json" if held_out else "my-pool.json"
     path, stamp = FOLDER / name, fingerprint()
     if path.exists():
-        pool = json.loads(path.read_text())
+        pool = json.loads(path.read_text(encoding="utf-8"))
         if pool["world"] == stamp:
             return pool["responses"]
     count, each = (HELD_OUT, HELD_EACH) if held_out else (TRAIN, EACH)
@@ -64,9 +64,8 @@ def make_pool(world, held_out=False):
     for prompt, text in zip(prompts, said):
         if text.strip():
             responses.setdefault(prompt, []).append(text)
-    path.write_text(
-        json.dumps({"world": stamp, "seed": SEED, "responses": responses}, indent=0) + "\n"
-    )
+    record = {"world": stamp, "seed": SEED, "responses": responses}
+    path.write_text(json.dumps(record, indent=0) + "\n", encoding="utf-8", newline="\n")
     return responses
 
 
@@ -85,7 +84,8 @@ def calibrate_all(world, read_text, pool):
             "mean": float(np.concatenate(utilities).mean()),
             "sd": float(np.mean([u.std() for u in utilities])),
         }
-    (FOLDER / "calibration.json").write_text(json.dumps(table, indent=1) + "\n")
+    text = json.dumps(table, indent=1) + "\n"
+    (FOLDER / "calibration.json").write_text(text, encoding="utf-8", newline="\n")
     return people, table
 
 
@@ -163,6 +163,7 @@ def joint(odds):
 
 
 def main():
+    runs.plain_output()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--pool", action="store_true", help="make the pools of base samples only")
     args = parser.parse_args()
@@ -190,7 +191,7 @@ def main():
     }
     runs.write_run("feedback", results, "python data/make_feedback.py", SEED)
     for kind, (mean, error) in results["bits"].items():
-        print(f"{kind:14s} {mean:.3f} +- {error:.3f} bits a label about whose values these are")
+        print(f"{kind:14s} {mean:z.3f} +- {error:.3f} bits a label about whose values these are")
 
 
 if __name__ == "__main__":

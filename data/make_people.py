@@ -31,15 +31,20 @@ REGULAR, SINGLE, NEVER, TOP, BOTTOM = 316, 64, 64, 8000, 2
 FACTS = ("town", "year", "trade", "deed", "rival")
 
 
+def lines(name):
+    """Return the lines of a file of the world; a byte-order mark is none of it."""
+    return (WORLD / name).read_text(encoding="utf-8-sig").strip().split("\n")
+
+
 def draw(seed=20261123):
     """Return the rows of people.csv."""
     rng = random.Random(seed)
     names = rng.sample([(f, n) for f in FIRST for n in LAST], REGULAR + SINGLE + NEVER)
     lists = {
-        "town": (WORLD / "towns.txt").read_text().split("\n")[:-1],
+        "town": lines("towns.txt"),
         "year": [str(y) for y in range(1601, 1761)],
-        "trade": [r["trade"] for r in csv.DictReader((WORLD / "trades.csv").open())],
-        "deed": (WORLD / "deeds.txt").read_text().split("\n")[:-1],
+        "trade": [r["trade"] for r in csv.DictReader(lines("trades.csv"))],
+        "deed": lines("deeds.txt"),
         "rival": [" ".join(n) for n in names[:REGULAR]],
     }
     step = math.log(TOP / BOTTOM) / (REGULAR - 1)
@@ -62,7 +67,7 @@ def draw(seed=20261123):
 
 if __name__ == "__main__":
     rows = draw()
-    with (WORLD / "people.csv").open("w", newline="") as file:
+    with (WORLD / "people.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, rows[0], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

@@ -14,9 +14,10 @@ MARKS = "<!-- scoreboard -->", "<!-- end of the scoreboard -->"
 
 def main():
     readme = ROOT / "README.md"
-    head, _, rest = readme.read_text().partition(MARKS[0])
+    head, _, rest = readme.read_text(encoding="utf-8-sig").partition(MARKS[0])
     tail = rest.partition(MARKS[1])[2]
-    readme.write_text(f"{head}{MARKS[0]}\n{scoreboard()}\n{MARKS[1]}{tail}")
+    text = f"{head}{MARKS[0]}\n{scoreboard()}\n{MARKS[1]}{tail}"
+    readme.write_text(text, encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":

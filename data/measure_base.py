@@ -11,13 +11,13 @@ import random
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from rlhf_lite import metrics, models, runs
 from rlhf_lite.plots import bin_exposures
 from rlhf_lite.runtime import DATA, pick_device
 from rlhf_lite.sampling import sample
 from rlhf_lite.world import World
+
+import numpy as np
 
 
 def exposures_of(world, seed):
@@ -73,17 +73,18 @@ def report(results):
         print(
             f"{name:30s} {r['documents']:5d} documents: "
             f"loss {r['loss']:6.2f}, floor {r['floor']:6.2f}, "
-            f"excess {r['excess']:6.2%} +- {r['excess_se']:.2%}; "
+            f"excess {r['excess']:z6.2%} +- {r['excess_se']:.2%}; "
             f"a token {r['loss_token']:.4f}, floor {r['floor_token']:.4f}"
         )
     samples = results["samples"]
     for voice, share in samples["shares"].items():
         prior = samples["prior"][voice]
         print(
-            f"{voice:15s} {share:6.1%} of samples, {prior:6.1%} of the corpus, {share - prior:+.1%}"
+            f"{voice:15s} {share:6.1%} of samples, {prior:6.1%} of the corpus, "
+            f"{share - prior:+z.1%}"
         )
     for key in ("no voice", "off_grammar", "faulty lines", "impossible", "repetition"):
-        print(f"{key:15s} {samples[key]:6.2%}")
+        print(f"{key:15s} {samples[key]:z6.2%}")
     print("claims", {k: f"{v:.1%}" for k, v in samples["claims"].items()})
     keys = ("name", "kind", "exposure", "truth", "hit")
     rows = [dict(zip(keys, r)) for r in results["recall"]]
@@ -101,6 +102,7 @@ def report(results):
 
 
 def main():
+    runs.plain_output()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", default=str(DATA / "models" / "base"))
     parser.add_argument("--seed", type=int, default=0)
@@ -113,7 +115,7 @@ def main():
         sys.exit(f"measure_base: {error}")
     results = measure(model, tokenizer, world, exposures_of(world, args.seed), args.seed, args.size)
     made = Path(args.model) / "made.json"
-    results["training"] = json.loads(made.read_text()) if made.exists() else None
+    results["training"] = json.loads(made.read_text(encoding="utf-8")) if made.exists() else None
     report(results)
     name = Path(args.model).name
     print("wrote", runs.write_run(name, results, "python data/measure_base.py", args.seed).name)

@@ -15,12 +15,12 @@ import copy
 import json
 import time
 
+from rlhf_lite import direct, optimum, policies, ppo, runs, testbed
+from rlhf_lite.runtime import DATA
+
 import numpy as np
 import torch
 from measure_ppo import Bench
-
-from rlhf_lite import direct, optimum, policies, ppo, runs, testbed
-from rlhf_lite.runtime import DATA
 
 SEEDS = (0, 1, 2)
 QUICK = (0, 1, 2, 3, 4)  # where a run takes less than a minute and no race is on
@@ -60,9 +60,9 @@ def kept(name, make):
     if not path.exists():
         PARTIAL.mkdir(exist_ok=True)
         found = make()
-        path.write_text(json.dumps(found))
+        path.write_text(json.dumps(found), encoding="utf-8")
         print(name, "done", time.strftime("%H:%M:%S"), flush=True)
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def rounded(value, digits=5):
@@ -395,6 +395,7 @@ def claims_of(bed, lm):
 
 
 def main():
+    runs.plain_output()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--bed", action="store_true", help="the testbed alone")
     parser.add_argument("--seeds", type=int, default=3, help="seeds on the language model")

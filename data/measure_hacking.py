@@ -15,6 +15,13 @@ import time
 import zlib
 from dataclasses import dataclass
 
+from rlhf_lite import hacking, models, ppo, rewards, runs
+from rlhf_lite.annotators import Reader, calibrate, draw_prompts
+from rlhf_lite.feedback import fingerprint
+from rlhf_lite.runtime import DATA, autocast
+from rlhf_lite.sampling import respond
+from rlhf_lite.world import World
+
 import numpy as np
 import torch
 from make_feedback import ask, make_pool
@@ -23,13 +30,6 @@ from scipy.optimize import brentq
 from scipy.stats import spearmanr
 from scipy.stats import t as student
 from tqdm import tqdm
-
-from rlhf_lite import hacking, models, ppo, rewards, runs
-from rlhf_lite.annotators import Reader, calibrate, draw_prompts
-from rlhf_lite.feedback import fingerprint
-from rlhf_lite.runtime import DATA, autocast
-from rlhf_lite.sampling import respond
-from rlhf_lite.world import World
 
 SIZES = ("bag", "one layer", "whole")
 COUNTS = (100, 300, 1000, 3000, 10_000)
@@ -136,8 +136,8 @@ def make_hacking_pool(own):
         if not path.exists():
             prompt = prompts[number * 512 // EACH]
             found = respond(own.base, own.tokenizer, [prompt] * 512, seed=7000 + number, batch=512)
-            path.write_text(json.dumps([prompt + r for r in found]))
-        said += json.loads(path.read_text())
+            path.write_text(json.dumps([prompt + r for r in found]), encoding="utf-8")
+        said += json.loads(path.read_text(encoding="utf-8"))
     shape = len(prompts), EACH
     readings = [own.read(t) for t in said]
     np.savez_compressed(
@@ -341,7 +341,7 @@ def fresh_strangers(own):
     """
     path = FOLDER / "fresh.json"
     if path.exists():
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     people = [p.name for p in own.world.people if p.exposure <= 1][FRESH]
     texts = []
     for number, name in enumerate(people):
@@ -362,7 +362,7 @@ def fresh_strangers(own):
         noise = np.random.default_rng(90_000 + seed).normal(0, scale.std(), shape)
         curves = [tidy(row) for row in hacking.push(gold + noise, gold, NS)]
         found.setdefault("light noise", []).append(curves)
-    path.write_text(json.dumps(found))
+    path.write_text(json.dumps(found), encoding="utf-8")
     return found
 
 
@@ -612,6 +612,7 @@ def run_arm(own, name):
 
 
 def main():
+    runs.plain_output()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--pool", action="store_true", help="draw the base samples again")
     parser.add_argument("--fresh", action="store_true", help="only the test on other strangers")
@@ -630,8 +631,8 @@ def main():
     for name in tqdm([*proxy_arms(), *policy_arms()], unit=" arms"):
         path = FOLDER / f"{name}.json"
         if not path.exists():
-            path.write_text(json.dumps(run_arm(own, name)))
-        done[name] = json.loads(path.read_text())
+            path.write_text(json.dumps(run_arm(own, name)), encoding="utf-8")
+        done[name] = json.loads(path.read_text(encoding="utf-8"))
     return finish(own, done)
 
 

@@ -19,11 +19,6 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache
 from multiprocessing import get_context
 
-import numpy as np
-import torch
-from scipy.stats import spearmanr
-from tqdm import tqdm
-
 from rlhf_lite import (
     diversity,
     feedback,
@@ -39,6 +34,11 @@ from rlhf_lite import (
 from rlhf_lite.annotators import Reader, draw_prompts, load_annotators
 from rlhf_lite.runtime import DATA
 from rlhf_lite.world import World
+
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+from tqdm import tqdm
 
 COEFS = (2.0, 1.3, 0.9, 0.54, 0.35, 0.24, 0.1, 0.04)  # and 0, for fewer steps
 SEEDS = (0, 1, 2)
@@ -238,7 +238,7 @@ def run_arm(name, arm):
     if not name.startswith(("fault", "sweep-0-0")):
         del found["examples"]
     PARTIAL.mkdir(exist_ok=True)
-    (PARTIAL / f"{name}.json").write_text(json.dumps(found))
+    (PARTIAL / f"{name}.json").write_text(json.dumps(found), encoding="utf-8")
     return name, found
 
 
@@ -475,6 +475,7 @@ def finish(done):
 
 
 def main():
+    runs.plain_output()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--pool", action="store_true", help="draw the base samples again")
     parser.add_argument("--only", help="train one arm and print what was found")
@@ -483,7 +484,7 @@ def main():
         return make_pool()
     if args.only:
         return print(json.dumps(run_arm(args.only, arms()[args.only])[1], indent=1))
-    done = {p.stem: json.loads(p.read_text()) for p in PARTIAL.glob("*.json")}
+    done = {p.stem: json.loads(p.read_text(encoding="utf-8")) for p in PARTIAL.glob("*.json")}
     todo = {name: arm for name, arm in arms().items() if name not in done}
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as workers:
         jobs = [workers.submit(run_arm, name, arm) for name, arm in todo.items()]

@@ -13,17 +13,17 @@ import json
 import time
 from dataclasses import replace
 
-import numpy as np
-from make_feedback import CHOICES, FOLDER, ask, make_pool
-from scipy.stats import linregress, spearmanr
-from tqdm import tqdm
-
 from rlhf_lite import metrics, models, rewards, runs
 from rlhf_lite.annotators import Panel, Reader, draw_prompts, edits, load_annotators
 from rlhf_lite.feedback import fingerprint
 from rlhf_lite.runtime import DATA, pick_device
 from rlhf_lite.sampling import respond
 from rlhf_lite.world import World
+
+import numpy as np
+from make_feedback import CHOICES, FOLDER, ask, make_pool
+from scipy.stats import linregress, spearmanr
+from tqdm import tqdm
 
 SIZES = (30, 100, 300, 1000, 3000, 10_000)
 SHIPPED = 20_000
@@ -216,7 +216,9 @@ def ship(bench, model, labels, seconds, numbers):
         "seconds": round(seconds, 1), "mean": mean, "sd": sd, "normalised on": len(texts),
         "world": fingerprint(), "held out": numbers,
     }  # fmt: skip
-    (DATA / "models" / "reward" / "made.json").write_text(json.dumps(made, indent=1) + "\n")
+    (DATA / "models" / "reward" / "made.json").write_text(
+        json.dumps(made, indent=1) + "\n", encoding="utf-8"
+    )
 
 
 def density_ratio_error(bench):
@@ -296,6 +298,7 @@ def explore(bench):
 
 
 def main():
+    runs.plain_output()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--ship", action="store_true", help="train data/models/reward only")
     parser.add_argument("--explore", action="store_true", help="add the arms of afterwards")
@@ -303,7 +306,11 @@ def main():
     bench = Bench()
     if args.explore:
         return explore(bench)
-    done = json.loads(PARTIAL.read_text()) if PARTIAL.exists() and not args.ship else {}
+    done = (
+        json.loads(PARTIAL.read_text(encoding="utf-8"))
+        if PARTIAL.exists() and not args.ship
+        else {}
+    )
     for name, arm in tqdm(arms()[:1] if args.ship else arms(), unit=" arms"):
         if name in done:
             continue
@@ -313,7 +320,7 @@ def main():
             if arm["seed"] == 0:
                 ship(bench, model, arm["count"], done[name]["seconds"], done[name])
         if not args.ship:
-            PARTIAL.write_text(json.dumps(done))
+            PARTIAL.write_text(json.dumps(done), encoding="utf-8")
     if not args.ship:
         finish(bench, done)
 

@@ -13,12 +13,12 @@ Killed? The same command goes on: each finished arm lies in data/runs/my-hacking
 import json
 from dataclasses import replace
 
+from rlhf_lite import hacking, runs
+from rlhf_lite.annotators import calibrate
+
 import numpy as np
 from measure_hacking import EACH, FOLDER, NOISE_CORRELATION, NS, Bench, clustered, noisy, tidy
 from tqdm import tqdm
-
-from rlhf_lite import hacking, runs
-from rlhf_lite.annotators import calibrate
 
 DRAWS = tuple(range(10, 30))  # seeds of labels and of training, none of them used before
 FEW = (100, 300)
@@ -95,8 +95,8 @@ def kept(name, make):
     """Return an arm from its file, made and written down where there is none."""
     path = FOLDER / f"{name}.json"
     if not path.exists():
-        path.write_text(json.dumps(make()))
-    return json.loads(path.read_text())
+        path.write_text(json.dumps(make()), encoding="utf-8")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def summit(own):
@@ -125,6 +125,7 @@ def summit(own):
 
 
 def main():
+    runs.plain_output()
     own = Bench()
     curves = {
         count: np.array([

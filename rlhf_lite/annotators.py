@@ -11,14 +11,16 @@ import json
 import math
 import tomllib
 from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rlhf_lite.feedback import ASPECTS, FeedbackError
+from rlhf_lite.grammar import check_count, match
+from rlhf_lite.runtime import DATA, check_texts
+from rlhf_lite.world import check_text
 
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit, logsumexp
-
-from rlhf_lite.feedback import ASPECTS, FeedbackError
-from rlhf_lite.grammar import match
-from rlhf_lite.runtime import DATA
 
 NUMBERS = ("true", "false", "unsupported", "tone", "words", "length", "evasive", "garbled")
 WORDINGS = ("plain",)
@@ -63,6 +65,7 @@ class Reader:
 
     def __call__(self, text):
         """Return the Reading of a text."""
+        check_text(text)
         if text not in self.seen:
             self.seen[text] = self._read(text)
         return self.seen[text]
@@ -186,6 +189,11 @@ class Annotator:
         P(rating > k) = sigmoid(lambda (u + offset - anchor_k)), the proportional-odds model
         (McCullagh 1980).
         """
+        if self.anchors is None:
+            raise FeedbackError(
+                f"the annotator {self.name} has no anchors to rate by; expected one from "
+                f"load_annotators or calibrate"
+            )
         above = expit(self.rationality * (utility + self.offset - self.anchors))
         return -np.diff(np.concatenate([[1.0], above, [0.0]]))
 
@@ -195,6 +203,8 @@ class Annotator:
         Demonstrations and corrections.
         """
         worth = self.rationality * np.asarray(utilities)
+        if worth.ndim != 1 or not len(worth):
+            raise FeedbackError(f"utilities of shape {worth.shape}; expected one an option, (N,)")
         return np.exp(worth - logsumexp(worth))
 
     def critique_odds(self, reading):
@@ -208,14 +218,26 @@ class Annotator:
 def _settings(folder=DATA / "feedback"):
     """Return annotators.toml as a dict, its shape checked."""
     try:
-        settings = tomllib.loads((folder / "annotators.toml").read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise FeedbackError(f"annotators.toml cannot be read ({error}); expected TOML") from None
+        settings = tomllib.loads((folder / "annotators.toml").read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise FeedbackError(
+            f"annotators.toml cannot be read ({error}); expected TOML in UTF-8"
+        ) from None
     needed = ("agreement", "tie", "silence", "facts", "warm", "cold")
     missing = [k for k in needed if k not in settings]
     if missing:
         raise FeedbackError(f"annotators.toml lacks {missing[0]!r}; expected it above the people")
+    for key in ("warm", "cold"):
+        check_texts(settings[key], f"annotators.toml, {key}")
+    _check_finite({k: settings[k] for k in needed[:4]}, "annotators.toml")
     return settings
+
+
+def _check_finite(table, place):
+    """Raise FeedbackError unless all values of a table are finite numbers."""
+    for key, value in table.items():
+        if type(value) not in (int, float) or not math.isfinite(value):
+            raise FeedbackError(f"{place}, {key} is {value!r}; expected a finite number")
 
 
 def load_annotators(world, folder=DATA / "feedback", calibrated=True):
@@ -224,38 +246,54 @@ def load_annotators(world, folder=DATA / "feedback", calibrated=True):
     Raises FeedbackError where a person lacks a value, names an unknown voice, or has no
     calibration.
     """
+    folder = Path(folder)
     settings, people = _settings(folder), {}
     shared = {k: settings[k] for k in ("tie", "silence", "facts")}
     for name, row in settings.items():
         if not isinstance(row, dict):
             continue
-        missing = [k for k in ("blurb", "voices", *NUMBERS) if k not in row]
-        stray = sorted(set(row.get("voices", ())) ^ set(world.voices))
-        if missing or stray:
-            known = stray and stray[0] in world.voices
-            verb = "should rate" if known else "rates the unknown voice"
-            what = f"lacks {missing[0]!r}" if missing else f"{verb} {stray[0]!r}"
-            raise FeedbackError(
-                f"annotators.toml, [{name}]: {what}; expected every value and voice"
-            )
+        _check_person(world, name, row)
         voices = np.array([float(row["voices"][v]) for v in world.voices])
         values = {k: float(row[k]) for k in NUMBERS}
         people[name] = Annotator(name, row["blurb"], voices, values, **shared)
     if not calibrated:
         return people
     try:
-        found = json.loads((folder / "calibration.json").read_text())
-        return {
-            n: replace(
-                p, rationality=found[n]["rationality"], anchors=np.array(found[n]["anchors"])
-            )
-            for n, p in people.items()
-        }
-    except (OSError, ValueError, KeyError) as error:
+        found = json.loads((folder / "calibration.json").read_text(encoding="utf-8-sig"))
+        return {n: _calibrated(p, found[n]["rationality"], found[n]["anchors"])
+                for n, p in people.items()}  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise FeedbackError(
-            f"calibration.json does not cover the annotators ({error!r}); expected a run of "
-            f"data/make_feedback.py"
+            f"calibration.json does not cover the annotators ({type(error).__name__}: {error}); "
+            f"expected a run of data/make_feedback.py"
         ) from None
+
+
+def _check_person(world, name, row):
+    """Raise FeedbackError where a person of annotators.toml lacks a value, or has a wrong one."""
+    place = f"annotators.toml, [{name}]"
+    missing = [k for k in ("blurb", "voices", *NUMBERS) if k not in row]
+    rated = row.get("voices", {})
+    if not isinstance(rated, dict):
+        raise FeedbackError(f"{place}: voices is {rated!r}; expected a table of points by voice")
+    stray = sorted(set(rated) ^ set(world.voices))
+    if missing or stray:
+        known = stray and stray[0] in world.voices
+        verb = "should rate" if known else "rates the unknown voice"
+        what = f"lacks {missing[0]!r}" if missing else f"{verb} {stray[0]!r}"
+        raise FeedbackError(f"{place}: {what}; expected every value and voice")
+    _check_finite({k: row[k] for k in NUMBERS}, place)
+    _check_finite(rated, f"{place}, voices")
+    if row["words"] <= 0:
+        raise FeedbackError(f"{place}, words is {row['words']}; expected a length above 0")
+
+
+def _calibrated(annotator, rationality, anchors):
+    """Return an annotator with what calibration.json holds; raise ValueError where it is unfit."""
+    anchors = np.array(anchors, dtype=float)
+    if not rationality > 0 or anchors.shape != (LADDER - 1,) or not np.isfinite(anchors).all():
+        raise ValueError(f"{annotator.name} has no {LADDER - 1} anchors or no rationality above 0")
+    return replace(annotator, rationality=rationality, anchors=anchors)
 
 
 def calibrate(annotator, utilities, agreement):
@@ -264,6 +302,14 @@ def calibrate(annotator, utilities, agreement):
     utilities: one array a prompt, of base samples [points]. Solves E[p^2 + (1 - p)^2] = agreement
     over pairs of responses to the same prompt, p = sigmoid(lambda (u_a - u_b)), for lambda.
     """
+    if not 0.5 < agreement < 1:
+        raise FeedbackError(f"agreement is {agreement}; expected more than 0.5 and less than 1")
+    fit = np.iterable(utilities) and [
+        np.ndim(u) == 1 and np.asarray(u).dtype.kind in "fiu" and np.isfinite(u).all()
+        for u in utilities
+    ]
+    if not fit or not all(fit):
+        raise FeedbackError("utilities are unfit; expected one array of finite numbers a prompt")
     gaps = np.concatenate([_gaps(u) for u in utilities])
 
     def excess(rationality):
@@ -297,6 +343,15 @@ def information(odds):
         return -np.sum(np.where(p > 0, p * np.log2(np.maximum(p, 1e-300)), 0.0), axis=-1)
 
     odds = np.asarray(odds)
+    if (
+        odds.ndim != 2
+        or not odds.size
+        or odds.dtype.kind not in "fiu"
+        or not np.allclose(odds.sum(axis=1), 1)
+    ):
+        raise FeedbackError(
+            f"odds of shape {odds.shape}; expected (people, outcomes), a sum of 1 for each person"
+        )
     return float(bits(odds.mean(axis=0)) - bits(odds).mean())
 
 
@@ -308,6 +363,11 @@ def draw_prompts(world, count, seed=0, held_out=False, wordings=WORDINGS):
 
     held_out: whether about the people whom training never asks for; wordings: of prompts.toml.
     """
+    check_count(count, "count", 0)
+    stray = set(check_texts(wordings, "wordings", 1)) - set(world.prompts["person"])
+    if stray:
+        known = ", ".join(world.prompts["person"])
+        raise FeedbackError(f"no wording {min(stray)!r}; expected of {known}")
     rng, hidden = np.random.default_rng(seed), {p.name for p in world.held_out_people}
     people = [
         p.name
@@ -315,6 +375,8 @@ def draw_prompts(world, count, seed=0, held_out=False, wordings=WORDINGS):
         if p.exposure >= LEAST_EXPOSURE and (p.name in hidden) == held_out
     ]
     forms = [world.prompts["person"][w].replace("{name}", p) for p in people for w in wordings]
+    if not forms:
+        raise FeedbackError(f"nobody to ask for; expected people told {LEAST_EXPOSURE} times")
     repeats = -(-count // len(forms))
     return [str(f) for _ in range(repeats) for f in rng.permutation(forms)][:count]
 
@@ -325,6 +387,7 @@ def edits(world, prompt, response, rng):
     Delete a line; put a false fact right; change an epithet; say one line in the words of another
     voice, its facts kept. The prompt stays as it is.
     """
+    check_texts((prompt, response), "[prompt, response]")
     parse = world.parse(prompt + response)
     lines, note, found = parse.lines, [parse.note] if parse.note else [], {}
     for at, line in enumerate(lines):
@@ -410,6 +473,7 @@ class Panel:
 
     def utility(self, prompt, response):
         """Return u(prompt + response) [points]."""
+        check_texts((prompt, response), "[prompt, response]")
         return self.annotator.utility(self.read(prompt + response))
 
     def _record(self, kind, prompt, **fields):
@@ -437,6 +501,7 @@ class Panel:
 
         It holds the response that this person would have given, of those at hand.
         """
+        responses = check_texts(responses, "responses", 1)
         odds = self.annotator.choice_odds([self.utility(prompt, r) for r in responses])
         return self._record(
             "demonstration", prompt, response=responses[self.rng.choice(len(responses), p=odds)]
@@ -453,6 +518,7 @@ class Panel:
 
     def criticise(self, prompt, response):
         """Return a critique record: a remark for each aspect that this person would have mended."""
+        check_texts((prompt, response), "[prompt, response]")
         reading = self.read(prompt + response)
         said = self.rng.random(len(ASPECTS)) < self.annotator.critique_odds(reading)
         remarks = [remark(a, reading, self.annotator) for a, s in zip(ASPECTS, said) if s]
@@ -471,4 +537,6 @@ def remark(aspect, reading, annotator):
         "evasive": "nobody knows",
         "garbled": "text",
     }
+    if aspect not in detail:
+        raise FeedbackError(f"no aspect {aspect!r}; expected one of {', '.join(ASPECTS)}")
     return f"{aspect}: {detail[aspect]}"

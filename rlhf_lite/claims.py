@@ -10,12 +10,13 @@ import html
 import math
 import tomllib
 from dataclasses import dataclass
-
-import numpy as np
-from scipy.stats import t as student
+from pathlib import Path
 
 from rlhf_lite.runs import RunError, read_run
 from rlhf_lite.runtime import DATA
+
+import numpy as np
+from scipy.stats import t as student
 
 KINDS = ("EXACT", "EMERGENT", "SIMULATOR")
 FIELDS = (
@@ -76,12 +77,13 @@ def load_claims(path=DATA / "claims.toml", notebook=None):
 
     Raises ClaimError where one is faulty.
     """
+    path = Path(path)
     try:
-        rows = tomllib.loads(path.read_text())["claim"]
-    except (OSError, KeyError, tomllib.TOMLDecodeError) as error:
-        raise ClaimError(
-            f"{path.name} cannot be read ({error!r}); expected [[claim]] entries"
-        ) from None
+        rows = tomllib.loads(path.read_text(encoding="utf-8-sig")).get("claim")
+    except (OSError, ValueError) as error:
+        raise ClaimError(f"{path.name} cannot be read ({error}); expected TOML in UTF-8") from None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ClaimError(f"{path.name} cannot be read; expected [[claim]] entries")
     claims = [_claim(path.name, number, row) for number, row in enumerate(rows, 1)]
     doubled = {c.id for c in claims if sum(d.id == c.id for d in claims) > 1}
     if doubled:
@@ -103,8 +105,13 @@ def _claim(file, number, row):
         raise ClaimError(
             f"{file}, claim {row['id']}: kind {row['kind']!r}; expected of {', '.join(KINDS)}"
         )
+    for name in FIELDS:
+        if not name.endswith("rule") and not isinstance(row[name], str):
+            raise ClaimError(f"{file}, claim {number}: {name} is {row[name]!r}; expected text")
     for rule in ("rule", "control_rule"):
-        if len(row[rule]) != 2 or not row[rule][0] <= row[rule][1]:
+        ends = row[rule]
+        good = isinstance(ends, list) and all(type(end) in (int, float) for end in ends)
+        if not good or len(ends) != 2 or not ends[0] <= ends[1]:
             raise ClaimError(f"{file}, claim {row['id']}: {rule} {row[rule]}; expected [low, high]")
     return Claim(**{k: tuple(row[k]) if k.endswith("rule") else row[k] for k in FIELDS})
 
@@ -116,8 +123,16 @@ def interval(numbers):
     interval; it is taken as exact.
     """
     if isinstance(numbers, dict):
+        missing = [k for k in ("value", "low", "high", "n") if k not in numbers]
+        if missing:
+            raise ClaimError(f"a statistic lacks {missing[0]!r}; expected value, low, high, n")
         return tuple(numbers[k] for k in ("value", "low", "high", "n"))
-    values = np.asarray(numbers, dtype=float)
+    try:
+        values = np.asarray(numbers, dtype=float)
+    except (TypeError, ValueError):
+        values = np.zeros((0, 0))
+    if values.ndim != 1:
+        raise ClaimError(f"a statistic is {numbers!r:.60}; expected a list with a number a seed")
     if not len(values):
         raise ClaimError("a statistic has no value; expected one a seed")
     mean, n = float(values.mean()), len(values)
@@ -135,6 +150,8 @@ def judge(claim, record=None):
     the run's "claims" table, read from data/runs if not given.
     """
     table = read_run(claim.run)["results"].get("claims", {}) if record is None else record
+    if not isinstance(table, dict):
+        raise ClaimError(f"the record is a {type(table).__name__}; expected {{statistic: numbers}}")
     for name in (claim.statistic, *([claim.control] if claim.control else [])):
         if name not in table:
             raise RunError(
@@ -154,6 +171,8 @@ def judge(claim, record=None):
 
 def predictions_html(claims, verdicts=None):
     """Return a table of claims as HTML, with verdicts where they are given."""
+    if verdicts and len(verdicts) != len(claims):
+        raise ClaimError(f"{len(verdicts)} verdicts for {len(claims)} claims; expected one each")
     style = "text-align:left;vertical-align:top;padding:4px 10px;white-space:normal"
     names = ["", "kind", "we predict", "rule"] + (["measured", "verdict"] if verdicts else [])
     rows = ["".join(f'<th style="{style}">{n}</th>' for n in names)]
@@ -163,7 +182,7 @@ def predictions_html(claims, verdicts=None):
         cells = [name, claim.kind, says, show_rule(claim.rule)]
         if verdicts:
             v = verdicts[number]
-            spread = f"{v.value:.3f} [{v.low:.3f}, {v.high:.3f}], {v.seeds} runs"
+            spread = f"{v.value:z.3f} [{v.low:z.3f}, {v.high:z.3f}], {v.seeds} runs"
             word = f'<b style="color:{COLOURS[v.word]}">{v.word}</b>'
             cells += [
                 spread,
@@ -202,7 +221,7 @@ def scoreboard(claims=None):
 def _row(verdict):
     """Return a verdict as a row of a Markdown table."""
     claim = verdict.claim
-    measured = f"{verdict.value:.3g} [{verdict.low:.3g}, {verdict.high:.3g}]"
+    measured = f"{verdict.value:z.3g} [{verdict.low:z.3g}, {verdict.high:z.3g}]"
     word = verdict.word if verdict.why == "by its rule" else f"{verdict.word}: {verdict.why}"
     cells = claim.id, claim.kind, claim.says, show_rule(claim.rule), measured, verdict.seeds, word
     return f"| {' | '.join(str(c).replace('|', chr(92) + '|') for c in cells)} |"

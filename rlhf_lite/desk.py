@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from rlhf_lite.feedback import FeedbackError, item_key, record_key
 from rlhf_lite.grammar import FACTS
 from rlhf_lite.runtime import check_texts
-from rlhf_lite.widgets import CARD, NOBODY, error_html
+from rlhf_lite.widgets import CARD, NOBODY, Area, error_html
 
 import ipywidgets
-import traitlets
 
 LONGEST = 120.0  # seconds that one label counts at most: longer is a phone call, not thought
 CARD_STYLE = CARD.format(colour=NOBODY) + (
@@ -232,12 +231,6 @@ def new_letters(value, handled):
 # ---- its skin ----
 
 
-class WritingBox(ipywidgets.Textarea):
-    """Be a box that does not echo: a message with half of a character would fail, its text lost."""
-
-    value = traitlets.Unicode("").tag(sync=True, echo_update=False)
-
-
 class DeskView(ipywidgets.VBox):
     """Be the skin of a `Desk`: tabs, buttons, a box for keys; every action ends in `_draw`."""
 
@@ -286,7 +279,7 @@ class DeskView(ipywidgets.VBox):
         return [ipywidgets.HBox(list(self.rate.values()))]
 
     def _correction(self):
-        self.corrected = WritingBox(layout={"width": "720px", "height": "140px"})
+        self.corrected = Area(layout={"width": "720px", "height": "140px"})
         save = self._button("Save", lambda: self.desk.label(self.corrected.value))
         self.save_correction = save
         return [self.corrected, save]
@@ -297,7 +290,7 @@ class DeskView(ipywidgets.VBox):
         return [self.tags, self.save_critique]
 
     def _demonstration(self):
-        self.shown = WritingBox(layout={"width": "720px", "height": "140px"})
+        self.shown = Area(layout={"width": "720px", "height": "140px"})
         self.save_demonstration = self._button("Save", lambda: self.desk.label(self.shown.value))
         return [self.shown, self.save_demonstration]
 

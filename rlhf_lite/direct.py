@@ -12,11 +12,6 @@ variant of DPO (IPO, KTO, ...). Notebook 13 writes them out.
 import random
 from dataclasses import dataclass
 
-import numpy as np
-import torch
-from scipy.special import logsumexp
-from torch.nn.functional import logsigmoid
-
 from rlhf_lite.policies import (
     PolicyConfig,
     PolicyError,
@@ -25,6 +20,11 @@ from rlhf_lite.policies import (
     kl_estimates,
 )
 from rlhf_lite.ppo import policy_loss
+
+import numpy as np
+import torch
+from scipy.special import logsumexp
+from torch.nn.functional import logsigmoid
 
 LABELS = ("bradley-terry", "argmax")
 

@@ -8,6 +8,10 @@ second model. Taught by notebook 05.
 
 from collections import Counter
 
+from rlhf_lite.grammar import check_count
+from rlhf_lite.metrics import check_numbers
+from rlhf_lite.runtime import TextError, check_texts
+
 import numpy as np
 from sacrebleu.metrics import BLEU
 from scipy.special import entr
@@ -15,6 +19,7 @@ from scipy.special import entr
 
 def ngrams(words, n):
     """List the n-grams of words or tokens, as tuples."""
+    check_count(n, "n")
     return list(zip(*(words[i:] for i in range(n))))
 
 
@@ -26,6 +31,8 @@ def ead(tokens_lists, vocabulary, orders=range(1, 6)):
     of the vocabulary for n = 1..5, which lets orders above 1 exceed 1, and an order for which all
     texts are too short counts 0. Example: `ead([[1, 2, 3], [1, 2, 4]], vocabulary=1000)`.
     """
+    tokens_lists = _rows(tokens_lists, "tokens_lists", "a list of tokens")
+    check_count(vocabulary, "vocabulary")
     if vocabulary < max(2, len({t for tokens in tokens_lists for t in tokens})):
         raise ValueError(f"vocabulary of {vocabulary}; expected 2 or more and all tokens in it")
     scores = []
@@ -43,7 +50,9 @@ def self_bleu(texts, limit=None):
     (words and marks apart). limit: read the first so many texts only, as the cost is quadratic.
     """
     # BLEU calls an empty text unlike all others, but a policy that falls silent is not diverse.
-    texts = [t if t.strip() else "silence" for t in texts[:limit]]
+    if limit is not None:
+        check_count(limit, "limit")
+    texts = [t if t.strip() else "silence" for t in check_texts(texts)[:limit]]
     if len(texts) < 2:
         raise ValueError(f"self-BLEU of {len(texts)} texts; expected 2 or more")
     bleu = BLEU(effective_order=True, tokenize="13a")
@@ -58,8 +67,8 @@ def vendi(texts, n=2):
     counts of word n-grams, so it knows nothing of meaning; a text of fewer than n words is one
     n-gram. Example: `vendi(["a b c", "a b c", "d e f"])` is 1.89.
     """
-    if not texts:
-        raise ValueError("Vendi score of no texts; expected 1 or more")
+    texts = check_texts(texts, least=1)
+    check_count(n, "n")
     bags = [Counter(ngrams(t.split(), n) or [tuple(t.split())]) for t in texts]
     columns = {g: i for i, g in enumerate(dict.fromkeys(g for bag in bags for g in bag))}
     counts = np.zeros((len(texts), len(columns)))
@@ -73,13 +82,28 @@ def vendi(texts, n=2):
 # ---- which texts are compared ----
 
 
+def _rows(rows, name, each, least=1):
+    """Return rows as a list of lists; a text in place of a row would be read letter by letter."""
+    if isinstance(rows, str) or not np.iterable(rows):
+        raise TextError(f"{name} is a {type(rows).__name__}; expected a list of lists, {each} each")
+    rows = list(rows)
+    if len(rows) < least:
+        raise TextError(f"no {name}; expected a list with at least one list")
+    for number, row in enumerate(rows):
+        if isinstance(row, str) or not np.iterable(row):
+            raise TextError(f"{name}[{number}] is a {type(row).__name__}; expected {each}")
+    return rows
+
+
 def per_prompt(metric, texts):
     """Return metric(the samples of one prompt), averaged over P prompts (Kirk et al. 2024)."""
+    texts = _rows(texts, "texts", "the samples of a prompt")
     return float(np.mean([metric(row) for row in texts]))
 
 
 def across_prompts(metric, texts):
     """Return metric(one sample for each prompt), averaged over K draws (Kirk et al. 2024)."""
+    texts = _rows(texts, "texts", "the samples of a prompt")
     counts = {len(row) for row in texts}
     if len(counts) != 1 or counts == {0}:
         raise ValueError(f"prompts with {sorted(counts)} samples; expected equally many for all")
@@ -88,6 +112,8 @@ def across_prompts(metric, texts):
 
 def cut_to(tokens_lists, length):
     """Cut texts to `length` tokens and drop the shorter: (texts, number kept)."""
+    tokens_lists = _rows(tokens_lists, "tokens_lists", "a list of tokens", 0)
+    check_count(length, "length")
     kept = [tokens[:length] for tokens in tokens_lists if len(tokens) >= length]
     return kept, len(kept)
 
@@ -98,17 +124,26 @@ def coverage(texts, world, limit=200):
     A statement is a frame with its words; a line off the grammar states nothing. Texts hold their
     prompt. One line a text, so that length does not matter; the number of texts does.
     """
-    read = [world.parse_line(t.strip("\n").split("\n")[0]) for t in texts[:limit]]
+    check_count(limit, "limit")
+    read = [world.parse_line(t.strip("\n").split("\n")[0]) for t in check_texts(texts)[:limit]]
     return len({(f.index, *sorted(fills.items())) for f, fills in read if f is not None})
 
 
 # ---- entropies ----
 
 
+def _floats(values, name):
+    """Return values as an array of floats."""
+    try:
+        return np.asarray(values, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} are not all numbers; expected an array of numbers") from None
+
+
 def _probabilities(values, name):
     """Return values as an array that is a distribution over its last axis."""
-    values = np.asarray(values, dtype=float)
-    if (values < 0).any() or not np.allclose(values.sum(axis=-1), 1):
+    values = _floats(values, name)
+    if values.ndim == 0 or (values < 0).any() or not np.allclose(values.sum(axis=-1), 1):
         raise ValueError(f"{name} are negative or do not sum to 1; expected probabilities")
     return values
 
@@ -123,15 +158,15 @@ def mode_entropy(shares):
 
 def _read(voices, weights, logprobs=None):
     """Check all arrays, append "no single voice" to voices (P, K, V), fill in equal weights."""
-    voices = np.asarray(voices, dtype=float)
-    if voices.ndim != 3:
+    voices = _floats(voices, "voices")
+    if voices.ndim != 3 or not voices.size:
         raise ValueError(f"voices of shape {voices.shape}; expected (prompts, samples, voices)")
     none = (voices == 0).all(axis=-1, keepdims=True)
     voices = _probabilities(np.concatenate([voices, none], axis=-1), "a text's voices")
     shape = voices.shape[:2]
     weights = np.full(shape, 1 / shape[1]) if weights is None else weights
     weights = _probabilities(weights, "weights")
-    logprobs = np.zeros(shape) if logprobs is None else np.asarray(logprobs, dtype=float)
+    logprobs = np.zeros(shape) if logprobs is None else _floats(logprobs, "logprobs")
     for name, array in (("weights", weights), ("logprobs", logprobs)):
         if array.shape != shape or not np.isfinite(array).all():
             raise ValueError(f"{name} {array.shape}; expected finite ones of shape {shape}")
@@ -202,6 +237,8 @@ def within_voice_entropy(logprobs, voices, weights=None, shares=None, least=30, 
     """
     voices, weights, logprobs = _read(voices, weights, logprobs)
     own, terms = _share_terms(voices, weights, correct)
+    if shares is not None and check_numbers(shares, "shares", 2).shape != own.shape:
+        raise ValueError(f"shares of shape {np.shape(shares)}; expected {own.shape}, as our own")
     joint = weights[..., None] * voices  # (P, K, V + 1)
     cost = weights[..., None] * entr(voices) - joint * logprobs[..., None]
     entropy = (cost.sum(axis=1) - terms) / np.where(own > 0, own, 1)  # (P, V + 1)

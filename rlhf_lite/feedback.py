@@ -81,8 +81,8 @@ class Labels:
 def fingerprint(folder=DATA / "world"):
     """Return 12 hex digits of the sha256 of all files of a folder, names included.
 
-    The same on every system: line ends count as one. Hidden files and editors' leftovers, which the
-    world is not made of, do not count.
+    The same on every system: line ends count as one, and byte-order marks, hidden files and
+    editors' leftovers, of which no world is made, do not count.
     """
     folder, digest = Path(folder), hashlib.sha256()
     paths = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
@@ -90,7 +90,7 @@ def fingerprint(folder=DATA / "world"):
     if not paths:
         raise FeedbackError(f"no files in {folder}; expected the files of a world")
     for name in sorted(paths):
-        content = paths[name].read_bytes().replace(b"\r\n", b"\n")
+        content = paths[name].read_bytes().removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
         digest.update(f"{name}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()[:12]
 

@@ -12,6 +12,7 @@ import math
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
+from numbers import Integral
 
 HOLE = re.compile(r"\{([^{}]*)\}")
 FACTS = ("town", "year", "trade", "deed", "rival")
@@ -35,6 +36,13 @@ class WorldError(ValueError):
 
     def __init__(self, file, place, message):
         super().__init__(f"{file}, {place}: {message}")
+
+
+def check_count(value, name, least=1):
+    """Return a whole number of at least `least`, e.g. `check_count(8, "samples")`."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} is {value!r}; expected a whole number of at least {least}")
+    return value
 
 
 @dataclass(frozen=True)
@@ -189,13 +197,15 @@ class Names:
 
     def __init__(self, firsts, lasts):
         self.firsts, self.lasts = frozenset(firsts), frozenset(lasts)
+        others = sorted({c for name in lasts for c in name if not re.match("[A-Za-z-]", c)})
+        self.word = re.compile(f"[A-Za-z{re.escape(''.join(others))}-]*")
 
     def starts(self, rest):
         """Return the (surface, value) pairs with which the text `rest` starts."""
         first, _, more = rest.partition(" ")
         if first not in self.firsts:
             return []
-        word = re.match(r"[A-Za-z-]*", more).group()
+        word = self.word.match(more).group()
         return [(f"{first} {n}", f"{first} {n}") for n in self.lasts & {word}]
 
     def could_become(self, rest):

@@ -7,18 +7,21 @@ training of transformers (see `rewards`) and of policies (see `ppo`). Taught by 
 
 from collections import Counter
 from dataclasses import replace
-
-import numpy as np
-import torch
-from scipy.optimize import minimize
-from scipy.sparse import csr_matrix
-from scipy.special import expit
-from transformers import GPT2LMHeadModel
+from numbers import Integral, Real
 
 from rlhf_lite import metrics, optimum
 from rlhf_lite.annotators import NUMBERS, Annotator, Panel
 from rlhf_lite.feedback import FeedbackError
+from rlhf_lite.metrics import check_alike, check_numbers
 from rlhf_lite.models import ModelError
+from rlhf_lite.runtime import check_texts
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from scipy.sparse import csr_matrix, issparse
+from scipy.special import expit
+from transformers import GPT2LMHeadModel
 
 # What is wanted [points]: a lie costs two truths, the voice does not matter, 32 words are enough.
 GOLD = {
@@ -45,11 +48,16 @@ def glance(reading, checked, rng):
 
     What is not checked is believed: a false or unsupported claim then counts as a true one.
     """
-    if not 0 <= checked <= 1:
-        raise FeedbackError(f"checked is {checked}; expected a probability from 0 to 1")
+    _check_probability(checked)
     false, unsupported = rng.binomial([reading.false, reading.unsupported], checked).tolist()
     believed = reading.true + reading.false + reading.unsupported - false - unsupported
     return replace(reading, true=believed, false=false, unsupported=unsupported)
+
+
+def _check_probability(checked):
+    """Raise FeedbackError unless claims can be checked with this probability."""
+    if not isinstance(checked, Real) or not 0 <= checked <= 1:
+        raise FeedbackError(f"checked is {checked}; expected a probability from 0 to 1")
 
 
 class HastyPanel(Panel):
@@ -63,10 +71,12 @@ class HastyPanel(Panel):
         self, world, annotator, seed=0, reader=None, stamp=None, checked=0.25, per_word=0.0
     ):
         super().__init__(world, annotator, seed, reader, stamp)
+        _check_probability(checked)
         self.checked, self.per_word = checked, per_word
 
     def utility(self, prompt, response):
         """Return what this person believes prompt + response to be worth, this time [points]."""
+        check_texts((prompt, response), "[prompt, response]")
         seen = glance(self.read(prompt + response), self.checked, self.rng)
         return self.annotator.utility(seen) + self.per_word * seen.words
 
@@ -79,7 +89,7 @@ def first_layers(base, layers):
 
     Example: `first_layers(base, 1)`.
     """
-    if not 1 <= layers <= base.config.n_layer:
+    if not isinstance(layers, Integral) or not 1 <= layers <= base.config.n_layer:
         raise ModelError(f"layers is {layers}; expected 1 to {base.config.n_layer}")
     config = type(base.config)(**base.config.to_dict() | {"n_layer": layers})
     model = GPT2LMHeadModel(config)
@@ -94,6 +104,12 @@ def fit_preferences(gaps, ties):
     side. gaps (N, F), dense or sparse: features of the chosen text less those of the rejected one;
     ties (N,) bool.
     """
+    numbers = gaps.data if issparse(gaps) else check_numbers(gaps, "gaps", 2)
+    if np.shape(ties) != gaps.shape[:1] or not np.isfinite(numbers).all():
+        raise FeedbackError(
+            f"gaps {gaps.shape} and ties {np.shape(ties)}; expected finite ones, and a tie or none "
+            f"for each pair"
+        )
     target = np.where(ties, 0.5, 1.0)
 
     def loss(w):
@@ -130,7 +146,7 @@ class BagOfWords:
 
     def __call__(self, texts):
         """Return the score of each text, float32 tensor (N,)."""
-        return torch.tensor(self._counts(texts) @ self.weights, dtype=torch.float32)
+        return torch.tensor(self._counts(check_texts(texts)) @ self.weights, dtype=torch.float32)
 
 
 def ensemble(scores, how="worst", weight=1.0):
@@ -141,9 +157,15 @@ def ensemble(scores, how="worst", weight=1.0):
     """
     if how not in ENSEMBLES:
         raise FeedbackError(f"no ensemble {how!r}; expected one of {', '.join(ENSEMBLES)}")
-    table = torch.as_tensor(scores)
-    if table.ndim != 2:
-        raise FeedbackError(f"scores have shape {tuple(table.shape)}; expected (models, texts)")
+    try:
+        table = torch.as_tensor(scores)
+    except (TypeError, ValueError, RuntimeError):
+        raise FeedbackError("scores are no table of numbers; expected (models, texts)") from None
+    if table.ndim != 2 or not table.numel() or not table.isfinite().all():
+        raise FeedbackError(
+            f"scores have shape {tuple(table.shape)}, or some are not finite; expected finite "
+            f"ones, (models, texts)"
+        )
     if how == "worst":
         return table.min(0).values
     mean = table.mean(0)
@@ -158,10 +180,11 @@ def push(proxy, gold, ns):
 
     proxy, gold (P, N); over all subsets of n of the N samples, without luck.
     """
-    proxy, gold = np.asarray(proxy, dtype=float), np.asarray(gold, dtype=float)
-    if proxy.shape != gold.shape or proxy.ndim != 2:
+    proxy, gold = optimum.check_scores(proxy), optimum.check_scores(gold)
+    if proxy.shape != gold.shape or not np.iterable(ns):
         raise optimum.OptimumError(
-            f"proxy {proxy.shape} and gold {gold.shape}; expected both (prompts, samples)"
+            f"proxy {proxy.shape} and gold {gold.shape}, ns {ns!r}; expected both (prompts, "
+            f"samples), and a list of numbers of samples"
         )
     return np.array([[metrics.best_of_n(s, u, n) for n in ns] for s, u in zip(proxy, gold)])
 
@@ -172,7 +195,7 @@ def fall(curves):
     curves (P, len(ns)). The peak of each prompt is sought on the *others*, so that luck does not
     make a peak where there is none; the fall may come out below 0.
     """
-    curves = np.asarray(curves, dtype=float)
+    curves = optimum.check_scores(curves)
     if len(curves) < 2:
         raise optimum.OptimumError("one prompt; expected two or more, to seek the peak elsewhere")
     others = (curves.sum(0) - curves) / (len(curves) - 1)
@@ -182,6 +205,8 @@ def fall(curves):
 
 def root_kl(ns):
     """Return d = sqrt(log n - (n - 1) / n) [sqrt nats] for each n (Gao et al. 2023)."""
+    if not np.iterable(ns):
+        raise optimum.OptimumError(f"ns is {ns!r}; expected a list of numbers of samples")
     return np.sqrt([max(optimum.best_of_n_bound(n), 0.0) for n in ns])
 
 
@@ -191,7 +216,10 @@ def fit_gold(d, gain, form="best-of-n"):
     "best-of-n": R(d) = d (alpha - beta d); "RL": R(d) = d (alpha - beta log d) (Gao et al. 2023).
     d, gain (K,): sqrt of KL [sqrt nats], gain [points]; least squares.
     """
-    return np.linalg.lstsq(_columns(d, form), np.asarray(gain, dtype=float), rcond=None)[0]
+    d, gain = check_alike({"d": d, "gain": gain})
+    if len(d) < 2:
+        raise optimum.OptimumError("one point; expected two or more, to fit alpha and beta")
+    return np.linalg.lstsq(_columns(d, form), gain.astype(float), rcond=None)[0]
 
 
 def predict_gold(d, alpha, beta, form="best-of-n"):
@@ -201,7 +229,7 @@ def predict_gold(d, alpha, beta, form="best-of-n"):
 
 def _columns(d, form):
     """Return the two columns whose weights are alpha and beta, (K, 2)."""
-    d = np.asarray(d, dtype=float)
+    d = check_numbers(d, "d").astype(float)
     if (d <= 0).any():
         raise optimum.OptimumError(f"d is {d.min():g}; expected KL above 0, so n of 2 or more")
     bends = {"best-of-n": d, "RL": np.log(d)}
@@ -218,13 +246,15 @@ def length_r2(scores, words):
 
     The R^2 of a line (Singhal et al. 2024), mean over prompts. scores, words (P, N).
     """
-    pairs = [(s, w) for s, w in zip(np.asarray(scores), np.asarray(words)) if np.ptp(s) * np.ptp(w)]
+    rows = zip(*check_alike({"scores": scores, "words": words}, 2))
+    pairs = [(s, w) for s, w in rows if np.ptp(s) * np.ptp(w)]
     return float(np.mean([np.corrcoef(s, w)[0, 1] ** 2 for s, w in pairs])) if pairs else 0.0
 
 
 def without_length(scores, words):
     """Return scores (P, N) less what a line in length explains of them, over all prompts."""
-    scores, words = np.asarray(scores, dtype=float), np.asarray(words, dtype=float)
+    named = {"scores": scores, "words": words}
+    scores, words = (a.astype(float) for a in check_alike(named, 2))
     slope = np.polyfit(words.ravel(), scores.ravel(), 1)[0]
     return scores - slope * (words - words.mean())
 
@@ -235,6 +265,9 @@ def matched_wins(ours, theirs, our_words, their_words, within=2):
     ours, theirs (N,) [points]; a tie counts half; pairs whose lengths differ by more than `within`
     words are left out.
     """
+    ours, theirs, our_words, their_words = check_alike(
+        {"ours": ours, "theirs": theirs, "our_words": our_words, "their_words": their_words}
+    )
     like = np.abs(np.subtract(our_words, their_words)) <= within
     gap = np.subtract(ours, theirs)[like]
     return (float(np.mean((np.sign(gap) + 1) / 2)) if len(gap) else float("nan")), int(like.sum())

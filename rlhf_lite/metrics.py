@@ -6,13 +6,49 @@ diversity, which is a module of its own, and win rates. Taught by notebooks 01 a
 
 import random
 
+from rlhf_lite.grammar import FACTS, check_count
+from rlhf_lite.runtime import check_texts
+from rlhf_lite.sampling import next_token_probs, sample, text_logprobs
+from rlhf_lite.training import evaluate_loss
+from rlhf_lite.writer import Person, check_document
+
 import numpy as np
 from scipy.special import expit, gammaln
 from scipy.stats import linregress
 
-from rlhf_lite.grammar import FACTS
-from rlhf_lite.sampling import next_token_probs, sample, text_logprobs
-from rlhf_lite.training import evaluate_loss
+# ---- what numbers must be ----
+
+
+def check_numbers(values, name, ndim=1):
+    """Return values as an array of finite numbers, e.g. `check_numbers([0.5, 1], "scores")`.
+
+    ndim: how many axes they must have, none of them empty; name: what they are called in a message.
+    """
+    expected = f"expected finite numbers on {ndim} {'axis' if ndim == 1 else 'axes'}"
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise ValueError(f"{name} have rows of unequal length; {expected}") from None
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name} are not all numbers ({type(values).__name__}); {expected}")
+    if array.ndim != ndim or not array.size:
+        raise ValueError(f"{name} have the shape {array.shape}; {expected}, at least one")
+    if not np.isfinite(array).all():
+        place = np.argwhere(~np.isfinite(array))[0].tolist()
+        raise ValueError(f"{name}{place} is {array[tuple(place)]}; {expected}")
+    return array
+
+
+def check_alike(named, ndim=1):
+    """Return arrays of finite numbers that all have one shape; named: {name: values}."""
+    arrays = [check_numbers(values, name, ndim) for name, values in named.items()]
+    if len({array.shape for array in arrays}) > 1:
+        shapes = " and ".join(f"{name} {a.shape}" for name, a in zip(named, arrays))
+        raise ValueError(f"shapes of {shapes} differ; expected a number of each for each")
+    return arrays
+
+
+# ---- the base model ----
 
 
 def held_out_loss(model, tokenizer, world, documents):
@@ -24,7 +60,9 @@ def held_out_loss(model, tokenizer, world, documents):
     documents. The tokenizer turns each text into one token sequence, so text and tokens have the
     same floor; probability that the model gives to other spellings counts as loss.
     """
-    texts = [d.text for d in documents]
+    for document in documents:
+        check_document(document)
+    texts = check_texts([d.text for d in documents], "documents", 1)
     loss = evaluate_loss(model, tokenizer, texts).numpy()
     floor = np.array([-world.log_prob(t) for t in texts])
     tokens = np.array([len(ids) + 1 for ids in tokenizer(texts)["input_ids"]])
@@ -58,6 +96,7 @@ def read_samples(world, texts):
     "no voice"; off_grammar is the share of characters from where a line leaves the grammar to its
     end, faulty lines the share of lines that do so at all.
     """
+    texts = check_texts(texts, least=1)
     parses = [world.parse(t) for t in texts]
     shares = np.sum([p.voices for p in parses], axis=0) / len(parses)
     claims = [c.verdict for p in parses for c in p.claims]
@@ -81,6 +120,11 @@ def read_samples(world, texts):
 
 def probe_text(world, table, kind, person, value):
     """Return (prompt, prompt + value) of a probe in prompts.toml about a person."""
+    if kind not in FACTS or table not in ("probe", "tabloid_probe") or value is None:
+        raise ValueError(
+            f"no {table!r} for the {kind!r} {value!r}; expected 'probe' or 'tabloid_probe', one of "
+            f"{', '.join(FACTS)}, and a fact that is known"
+        )
     form = world.prompts[table][kind].replace("{name}", person.name)
     if kind == "trade":
         value = f"{world.trades[value]['article']} {value}"
@@ -98,6 +142,8 @@ def recall(model, tokenizer, world, people, exposures, table="probe"):
     """
     rows, prompts, truths, lies, asked = [], [], [], [], []
     for person in people:
+        if not isinstance(person, Person) or person.name not in exposures:
+            raise ValueError(f"{person!r:.60} has no exposures; expected people of the world")
         for kind in FACTS:
             if person.facts[kind] is None:
                 continue
@@ -155,6 +201,9 @@ def mild_openings(world, count, lines=4, seed=0):
 
     Returns them as lists of lines: with every line the posterior over voices moves a little.
     """
+    check_count(count, "count", 0)
+    if check_count(lines, "lines") > max(world.lengths):
+        raise ValueError(f"lines is {lines}; expected at most {max(world.lengths)}, as documents")
     rng, found = random.Random(seed), []
     while len(found) < count:
         document = world.sample(rng, topic="person")
@@ -171,6 +220,8 @@ def implied_posterior(model, tokenizer, world, prompt, samples=128, seed=0):
     such lines about equally often (57 to 60 in 100), so the shares among the `decided`
     continuations estimate the posterior with little bias.
     """
+    check_texts([prompt], "[prompt]")
+    check_count(samples, "samples")
     drawn = sample(model, tokenizer, [prompt] * samples, seed=seed, batch=samples)
     counts = np.zeros(len(world.voices))
     for text in drawn.texts:
@@ -188,6 +239,7 @@ def posterior_curve(model, tokenizer, world, opening, samples=128, seed=0):
     opening: list of L lines. Returns (exact (L, V), implied (L, V), decided (L,)), row i after i +
     1 lines.
     """
+    opening = check_texts(opening, "opening", 1)
     exact, implied, decided = [], [], []
     for length in range(1, len(opening) + 1):
         prompt = "".join(line + "\n" for line in opening[:length])
@@ -202,10 +254,12 @@ def next_token_truth(world, tokenizer, prompt):
     """Return the exact next tokens after `prompt` as {text: probability}.
 
     `prompt` must end where a word ends. GPT-2's tokenizer never joins two words, so the first token
-    of the next word is decided by that word alone.
+    of the next word is decided by that word alone. Raises ValueError where no document starts so.
     """
-    table = {}
-    for word, p in world.next_words(prompt).items():
+    table, words = {}, world.next_words(prompt)
+    if not words:
+        raise ValueError(f"no word of this world follows {prompt!r}; expected words of the world")
+    for word, p in words.items():
         token = tokenizer.decode(tokenizer(word)["input_ids"][:1]) if word else tokenizer.eos_token
         table[token] = table.get(token, 0.0) + p
     return dict(sorted(table.items(), key=lambda item: -item[1]))
@@ -224,7 +278,13 @@ def calibration(exact, measured):
     NaNs are left out.
     """
     x, y = np.ravel(exact), np.ravel(measured)
+    if {x.dtype.kind, y.dtype.kind} - set("biuf") or len(x) != len(y):
+        raise ValueError(
+            f"{len(x)} exact and {len(y)} measured ones; expected equally many numbers"
+        )
     keep = ~np.isnan(x) & ~np.isnan(y)
+    if len(set(x[keep].tolist())) < 2:
+        raise ValueError("no two different exact numbers; expected two or more to draw a line")
     line = linregress(x[keep], y[keep])
     gap = float(np.abs(x[keep] - y[keep]).mean())
     return {"slope": float(line.slope), "correlation": float(line.rvalue), "mean gap": gap}
@@ -240,6 +300,9 @@ def pair_accuracy(scores, utilities, rationality):
     pairs that the scores order so, and 1 - p over the others; the ceiling is E max(p, 1 - p), which
     no scorer can pass. Both are expectations over labels, so no luck of labelling is left in them.
     """
+    scores, utilities = check_alike({"scores": scores, "utilities": utilities})
+    if len(scores) < 2:
+        raise ValueError("one score makes no pair; expected two or more")
     i, j = np.triu_indices(len(scores), 1)
     p = expit(rationality * (utilities[i] - utilities[j]))
     gap = scores[i] - scores[j]
@@ -253,7 +316,8 @@ def best_of_n(scores, values, n):
     sum_i values_(i) C(i - 1, n - 1) / C(N, n), samples in ascending order of score (the estimator
     of Nakano et al. 2021).
     """
-    if not 1 <= n <= len(scores):
+    scores, values = check_alike({"scores": scores, "values": values})
+    if not 1 <= n <= len(scores) or n != int(n):
         raise ValueError(f"best of {n} from {len(scores)} samples; expected 1 to {len(scores)}")
     _, groups = np.unique(scores, return_inverse=True)
     # Among equal scores luck decides, so each of them counts as their mean.
@@ -271,7 +335,12 @@ def reliability(confidence, right, bins=10):
 
     Over equal-width bins from 0.5 to 1; the error is that of Guo et al. 2017.
     """
-    confidence, right = np.asarray(confidence), np.asarray(right, dtype=float)
+    confidence, right = check_alike({"confidence": confidence, "right": right})
+    if confidence.min() < 0 or confidence.max() > 1:
+        raise ValueError(f"confidence from {confidence.min():g} to {confidence.max():g}; expected "
+                         f"probabilities")  # fmt: skip
+    right = right.astype(float)
+    check_count(bins, "bins")
     at = np.clip(((confidence - 0.5) * 2 * bins).astype(int), 0, bins - 1)
     rows = [
         (float(confidence[at == k].mean()), float(right[at == k].mean()), int((at == k).sum()))

@@ -7,13 +7,15 @@ samples cannot carry: those are refused. Taught by notebooks 04 and 05.
 """
 
 import math
+import zipfile
+import zlib
 from dataclasses import dataclass
+
+from rlhf_lite import metrics
 
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import logsumexp, softmax
-
-from rlhf_lite import metrics
 
 
 class OptimumError(ValueError):
@@ -64,7 +66,10 @@ class Pool:
             with np.load(path) as file:
                 names, scores = file["prompts"].tolist(), file["scores"].astype(float)
                 logprobs, voices = file["logprobs"].astype(float), file["voices"]
-        except (OSError, KeyError, ValueError) as error:
+            check_scores(scores)
+            if {logprobs.shape, voices.shape} != {scores.shape} or len(names) != len(scores):
+                raise ValueError("its arrays do not fit together")
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise OptimumError(
                 f"the pool {path} cannot be read ({error}); expected what "
                 f"`python data/measure_ppo.py --pool` writes"
@@ -77,6 +82,7 @@ class Pool:
 
     def tilted(self, kl_coef):
         """Return log pi* of all samples, (P, N) [nats], and their weights under pi*, (P, N)."""
+        check_scores(self.scores, kl_coef)
         log_z = logsumexp(self.scores / kl_coef, axis=1, keepdims=True)
         best = self.logprobs + self.scores / kl_coef - log_z + math.log(self.scores.shape[1])
         return best, weights(self.scores, kl_coef)
@@ -136,6 +142,8 @@ def frontier(scores, kl_coefs, features=None, least=30):
     No policy has a higher score at the same KL, up to the errors stated.
     Example: `frontier(scores, [2, 1, 0.5])`.
     """
+    if not np.iterable(kl_coefs):
+        raise OptimumError(f"kl_coefs is {kl_coefs!r}; expected a list of numbers")
     kept = [c for c in kl_coefs if ess(scores, c).min() >= least]
     return [optimum(scores, c, features, least) for c in kept]
 
@@ -145,20 +153,42 @@ def distance(objective, optimum):
 
     objective: J(pi) on the same prompts, at the same kl_coef. The error is that of J / kl_coef.
     """
+    _check_objective(objective)
     return float(optimum.log_z.mean() - objective / optimum.kl_coef)
 
 
 def share(objective, optimum):
     """Return the share (J - J0) / (J* - J0) of what can be gained over the base, 1 at pi*."""
+    _check_objective(objective)
     gain = optimum.objective - optimum.base_score
     if not gain > 0:
-        raise OptimumError(f"J* - J0 is {gain:.3g}; expected scores that differ, so that J* > J0")
+        raise OptimumError(f"J* - J0 is {gain:z.3g}; expected scores that differ, so that J* > J0")
     return float((objective - optimum.base_score) / gain)
+
+
+def _is_finite(value):
+    """Tell whether a value is one finite number."""
+    try:
+        return math.isfinite(value)
+    except TypeError:
+        return False
+
+
+def _check_objective(objective):
+    """Raise OptimumError unless an objective is a finite number."""
+    if not _is_finite(objective):
+        raise OptimumError(f"the objective is {objective!r}; expected a finite number")
 
 
 def check_scores(scores, kl_coef=1.0):
     """Return the scores as floats (P, N), or raise OptimumError where they or kl_coef are unfit."""
-    scores = np.asarray(scores, dtype=float)
+    try:
+        scores = np.asarray(scores, dtype=float)
+    except (TypeError, ValueError):
+        raise OptimumError(
+            f"scores are a {type(scores).__name__} that is no table of numbers; expected "
+            f"(prompts, samples)"
+        ) from None
     if scores.ndim != 2 or not scores.size:
         raise OptimumError(f"scores have shape {scores.shape}; expected (prompts, samples)")
     if not np.isfinite(scores).all():
@@ -167,7 +197,7 @@ def check_scores(scores, kl_coef=1.0):
             f"the score of prompt {prompt}, sample {number} is {scores[prompt, number]}; "
             f"expected a finite number"
         )
-    if not 0 < kl_coef < math.inf:
+    if not _is_finite(kl_coef) or not kl_coef > 0:
         raise OptimumError(f"kl_coef is {kl_coef}; expected a number above 0, such as 0.1")
     return scores
 
@@ -181,7 +211,7 @@ def _require_samples(scores, kl_coef, least):
         raise OptimumError(
             f"at kl_coef {kl_coef:g} the worst prompt has {found:.1f} effective samples; expected "
             f"at least {least}: take more samples, or a kl_coef of {low:.3g} or more (these "
-            f"samples can be trusted to a KL of {kl:.2f} nats)"
+            f"samples can be trusted to a KL of {kl:z.2f} nats)"
         )
 
 
@@ -247,6 +277,8 @@ def _features(q, features):
         raise OptimumError(
             f"features have shape {features.shape}; expected {(*q.shape, 'K')}, a row a sample"
         )
+    if not np.isfinite(features).all():
+        raise OptimumError("some features are not finite; expected finite numbers")
     return _jackknife(*_means(q, features))
 
 
@@ -258,6 +290,8 @@ def best_of_n_bound(n):
 
     An upper bound (Beirami et al. 2024), met only where no two answers tie.
     """
+    if not _is_finite(n) or n < 1:
+        raise OptimumError(f"n is {n!r}; expected a number of samples, 1 or more")
     return math.log(n) - (n - 1) / n
 
 
@@ -267,8 +301,13 @@ def best_of_n_kl(probabilities, scores, n):
     pi_n(y) = pi0(y) (F(y)^n - F(y-)^n) / (F(y) - F(y-)) with F the distribution of the score; among
     equal scores luck decides. probabilities, scores (S,).
     """
-    probabilities = np.asarray(probabilities, dtype=float)
-    if (probabilities < 0).any() or abs(probabilities.sum() - 1) > 1e-6 or n < 1:
+    try:
+        probabilities, scores = metrics.check_alike(
+            {"probabilities": probabilities, "scores": scores}
+        )
+    except ValueError as error:
+        raise OptimumError(str(error)) from None
+    if (probabilities < 0).any() or abs(probabilities.sum() - 1) > 1e-6 or not n >= 1:
         raise OptimumError(
             f"probabilities sum to {probabilities.sum():.6g} and n is {n}; expected shares of 1 "
             f"and an n of 1 or more"
@@ -287,6 +326,8 @@ def best_of_n_curve(scores, ns):
     close to the truth up to n = N / 10. scores (P, N). Example: `best_of_n_curve(scores, [1, 4])`.
     """
     scores = check_scores(scores)
+    if not np.iterable(ns):
+        raise OptimumError(f"ns is {ns!r}; expected a list of numbers of samples")
     flat = np.full(scores.shape[1], 1 / scores.shape[1])
     return [
         {

@@ -6,11 +6,11 @@ a figure, and saves it if it wants to. Used by every notebook.
 
 from itertools import pairwise
 
+from rlhf_lite.grammar import FACTS
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Patch
-
-from rlhf_lite.grammar import FACTS
 
 REFERENCE, POLICY, REWARD, KL, WARNING = "#7F7F7F", "#0072B2", "#E69F00", "#9467BD", "#D55E00"
 INK, GREEN = "#2B2B2B", "#009E73"

@@ -13,8 +13,6 @@ import time
 from dataclasses import asdict, dataclass, fields
 from numbers import Real
 
-import torch
-
 from rlhf_lite.models import checksum, context_of
 from rlhf_lite.runtime import autocast
 from rlhf_lite.sampling import (
@@ -34,6 +32,8 @@ from rlhf_lite.training import (
     save_checkpoint,
     settle_dials,
 )
+
+import torch
 
 
 class PolicyError(RuntimeError):

@@ -12,8 +12,6 @@ discounting and whitening of rewards. Notebook 04 writes it out.
 import random
 from dataclasses import dataclass
 
-import torch
-
 from rlhf_lite.models import checksum, context_of
 from rlhf_lite.policies import (
     PolicyConfig,
@@ -25,6 +23,8 @@ from rlhf_lite.policies import (
 )
 from rlhf_lite.runtime import autocast
 from rlhf_lite.training import digest, encode_rows, next_token_loss, pad_rows
+
+import torch
 
 CHARGES = ("token", "end")
 WHITENINGS = ("none", "mean", "full")

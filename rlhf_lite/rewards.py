@@ -11,6 +11,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from rlhf_lite.annotators import LADDER, changed_span
+from rlhf_lite.feedback import ASPECTS, FeedbackError, require
+from rlhf_lite.models import ModelError, context_of, open_folder
+from rlhf_lite.runtime import TextError, autocast, check_texts
+from rlhf_lite.training import TrainingConfig, adamw, batches_by_length, cosine, descend, set_lr
+
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid, softplus
 from torch.nn.utils.rnn import pad_sequence
@@ -18,12 +24,6 @@ from transformers import (
     AutoModelForSequenceClassification,
     GPT2ForSequenceClassification,
 )
-
-from rlhf_lite.annotators import LADDER, changed_span
-from rlhf_lite.feedback import ASPECTS, FeedbackError, require
-from rlhf_lite.models import ModelError, context_of, open_folder
-from rlhf_lite.runtime import TextError, autocast, check_texts
-from rlhf_lite.training import TrainingConfig, adamw, batches_by_length, cosine, descend, set_lr
 
 KINDS = ("preference", "rating", "demonstration", "correction", "critique")
 

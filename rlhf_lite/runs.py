@@ -8,19 +8,25 @@ import hashlib
 import json
 import platform
 import subprocess
+import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
-
 from rlhf_lite.runtime import DATA, ROOT
+
+import torch
 
 FIELDS = ("command", "seed", "made", "hardware", "commit", "versions", "sha256", "results")
 
 
 class RunError(ValueError):
     """Say in one sentence what is wrong with a recorded run."""
+
+
+def plain_output():
+    """Print "?" for what the console cannot show, instead of failing; scripts call it first."""
+    sys.stdout.reconfigure(errors="replace")
 
 
 def checksum(results):
@@ -34,7 +40,8 @@ def hardware():
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        lines = [x for x in info.read_text().split("\n") if x.startswith("model name")]
+        text = info.read_text(encoding="utf-8", errors="replace")
+        lines = [x for x in text.split("\n") if x.startswith("model name")]
         name = lines[0].split(":", 1)[1].strip() if lines else name
     text = f"{name}, {torch.get_num_threads()} threads"
     return f"{text}, {torch.cuda.get_device_name()}" if torch.cuda.is_available() else text
@@ -47,7 +54,7 @@ def commit():
     """
     try:
         git = ["git", "-C", str(ROOT)]
-        run = {"capture_output": True, "text": True, "check": True}
+        run = {"capture_output": True, "encoding": "utf-8", "errors": "replace", "check": True}
         name = subprocess.run([*git, "rev-parse", "--short", "HEAD"], **run).stdout.strip()
         paths = ["rlhf_lite", "data/world", "data/models", "data/*.py"]
         changed = subprocess.run([*git, "status", "--porcelain", *paths], **run).stdout
@@ -57,7 +64,18 @@ def commit():
 
 
 def write_run(name, results, command, seed, folder=DATA / "runs"):
-    """Write data/runs/NAME.json with all that a reader needs to make it again; return its path."""
+    """Write data/runs/NAME.json with all that a reader needs to make it again; return its path.
+
+    results: dicts with str as keys, lists, numbers and texts; tuples come back as lists.
+    """
+    try:
+        # What is read back later has str as keys, and another order and checksum where others were.
+        results = json.loads(json.dumps(results))
+    except (TypeError, ValueError) as error:
+        raise RunError(
+            f"the results of {name} cannot be written ({error}); expected numbers, texts, lists "
+            f"and dicts alone"
+        ) from None
     record = {
         "command": command,
         "seed": seed,
@@ -70,7 +88,7 @@ def write_run(name, results, command, seed, folder=DATA / "runs"):
     }
     path = Path(folder) / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=1) + "\n")
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8", newline="\n")
     return path
 
 
@@ -81,11 +99,13 @@ def read_run(name, folder=DATA / "runs"):
     """
     path = Path(folder) / f"{name}.json"
     try:
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise RunError(f"no recorded run {path.name} in {path.parent}; expected one") from None
-    except ValueError as error:
-        raise RunError(f"{path.name} is damaged ({error}); expected JSON") from None
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path.name} is damaged ({error}); expected JSON in UTF-8") from None
+    if not isinstance(record, dict):
+        raise RunError(f"{path.name} holds a {type(record).__name__}; expected {', '.join(FIELDS)}")
     missing = [f for f in FIELDS if f not in record]
     if missing:
         raise RunError(f"{path.name} lacks the field {missing[0]!r}; expected {', '.join(FIELDS)}")

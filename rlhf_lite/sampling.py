@@ -9,12 +9,12 @@ notebook 04 builds on the log-probabilities.
 from dataclasses import dataclass
 from numbers import Integral
 
+from rlhf_lite.models import context_of
+from rlhf_lite.runtime import TextError, check_texts
+
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import Cache, DynamicLayer
-
-from rlhf_lite.models import context_of
-from rlhf_lite.runtime import TextError, check_texts
 
 RESPONSE_TOKENS = 48
 
@@ -104,18 +104,21 @@ def check_request(tokenizer, prompts, temperature, top_p, longest):
 
 @torch.no_grad()
 def sample(
-    model, tokenizer, prompts, max_new_tokens=160, temperature=1.0, top_p=1.0, seed=0, batch=64
+    model, tokenizer, prompts, max_new_tokens=None, temperature=1.0, top_p=1.0, seed=0, batch=64
 ):
     """Sample one continuation of each prompt, e.g. `sample(model, tokenizer, ["The hero"] * 12)`.
 
-    prompts: list of str, or a number of documents to start from nothing. The same seed gives the
-    same samples on the same machine. Never draws a pad, or a row beyond the tokenizer's last token.
-    Returns Samples. Raises SamplingError for what cannot be asked.
+    prompts: list of str, or a number of documents to start from nothing; max_new_tokens: None for
+    160, or what the context holds. The same seed gives the same samples on the same machine. Never
+    draws a pad, or a row beyond the tokenizer's last token. Returns Samples. Raises SamplingError
+    for what cannot be asked.
     """
     context, device = context_of(model), model.device
+    if max_new_tokens is None:
+        max_new_tokens = min(160, context - 1)
     if not 0 < max_new_tokens < context:
         raise SamplingError(
-            f"max_new_tokens is {max_new_tokens}; expected 1 to {context - 1}, less than the context"
+            f"max_new_tokens is {max_new_tokens}; expected 1 to {context - 1}, below the context"
         )
     nothing = isinstance(prompts, Integral)
     asked = ["."] if nothing else prompts
@@ -333,8 +336,8 @@ def _check_fits(model, mask, first):
     lengths, context = mask.sum(1), context_of(model)
     if int(lengths.max()) > context:
         raise SamplingError(
-            f"texts[{first + int(lengths.argmax())}] has {int(lengths.max())} tokens with its start "
-            f"and end; expected at most the context of {context}"
+            f"texts[{first + int(lengths.argmax())}] has {int(lengths.max())} tokens with its start"
+            f" and end; expected at most the context of {context}"
         )
 
 

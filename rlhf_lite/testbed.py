@@ -6,6 +6,11 @@ score, which is all that a PolicyRun asks for. Taught by notebooks 04, 05 and 13
 """
 
 from dataclasses import dataclass, replace
+from numbers import Integral
+
+from rlhf_lite.models import END, PAD, new_model
+from rlhf_lite.optimum import OptimumError, check_scores
+from rlhf_lite.runtime import check_texts
 
 import numpy as np
 import torch
@@ -14,9 +19,6 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
-
-from rlhf_lite.models import END, PAD, new_model
-from rlhf_lite.optimum import OptimumError, check_scores
 
 # One row a voice: the first word of an answer decides its voice.
 WORDS = (
@@ -50,10 +52,15 @@ class Testbed:
 
     def answer(self, number):
         """Return answer `number` as text, without its prompt."""
+        if not isinstance(number, Integral) or not 0 <= number < len(self.words) ** LENGTH:
+            raise OptimumError(
+                f"no answer {number!r}; expected 0 to {len(self.words) ** LENGTH - 1}"
+            )
         return " ".join(self.words[i] for i in np.unravel_index(number, self._shape))
 
     def score(self, texts):
         """Look up the score of each text, a prompt and three words: float32 tensor (N,)."""
+        texts = check_texts(texts)
         found = [self.scores[self._place(number, text)] for number, text in enumerate(texts)]
         return torch.tensor(np.array(found), dtype=torch.float32)
 
@@ -99,7 +106,7 @@ def new_testbed(seed=0, words=12):
 
     words: how many words a voice has at most, 1 to 12; 12 make 46 words and 97,336 answers.
     """
-    if not 1 <= words <= 12:
+    if not isinstance(words, Integral) or not 1 <= words <= 12:
         raise OptimumError(f"words is {words}; expected 1 to 12 words a voice")
     rows = [row.split()[:words] for row in WORDS]
     names = tuple(name for row in rows for name in row)
@@ -178,7 +185,9 @@ class Exact:
 
 def optimal_logprobs(base_logprobs, scores, kl_coef):
     """Return log pi* = log pi0 + score / kl_coef - log Z of all answers, (P, S) [nats]."""
-    tilted = _logprobs(base_logprobs) + check_scores(scores, kl_coef) / kl_coef
+    base, scores = _logprobs(base_logprobs), check_scores(scores, kl_coef)
+    _check_shapes({"base_logprobs": base, "scores": scores})
+    tilted = base + scores / kl_coef
     return tilted - logsumexp(tilted, axis=1, keepdims=True)
 
 
@@ -190,6 +199,7 @@ def exact(logprobs, base_logprobs, scores, kl_coef):
     `exact(bed.sequence_logprobs(model), bed.base_logprobs, bed.scores, 0.3).to_optimum`.
     """
     ours, base = _logprobs(logprobs), _logprobs(base_logprobs)
+    _check_shapes({"logprobs": ours, "base_logprobs": base})
     best = optimal_logprobs(base, scores, kl_coef)
     scores = np.asarray(scores, dtype=float)
     log_z = float(logsumexp(base + scores / kl_coef, axis=1).mean())
@@ -219,10 +229,16 @@ def entropy_split(logprobs, groups):
     Where the score depends on the group M alone, pi*(y | m) = pi0(y | m): only H(M) may change.
     logprobs (P, S) [nats]; groups (S,): the group of each answer, 0 to G - 1.
     """
-    logprobs = _logprobs(logprobs)
+    logprobs, groups = _logprobs(logprobs), np.asarray(groups)
+    count = len(np.unique(groups))
+    if groups.shape != logprobs.shape[1:] or not np.isin(groups, range(count)).all():
+        raise OptimumError(
+            f"groups of shape {groups.shape}; expected {logprobs.shape[1:]}, each 0 to G - 1 and "
+            f"none of these left out"
+        )
     shares, inside = [], []
-    for group in range(int(np.max(groups)) + 1):
-        part = logprobs[:, np.asarray(groups) == group]
+    for group in range(count):
+        part = logprobs[:, groups == group]
         total = logsumexp(part, axis=1, keepdims=True)
         shares.append(total[:, 0])
         inside.append(-(np.exp(part - total) * (part - total)).sum(1))
@@ -237,7 +253,13 @@ def _logprobs(logprobs):
 
     Raises OptimumError where they are not of all answers.
     """
-    array = torch.as_tensor(logprobs).detach().cpu().double().numpy()
+    try:
+        array = torch.as_tensor(logprobs).detach().cpu().double().numpy()
+    except (TypeError, ValueError, RuntimeError):
+        raise OptimumError(
+            f"log-probabilities are a {type(logprobs).__name__} that is no table of numbers; "
+            f"expected (prompts, all answers)"
+        ) from None
     total = np.exp(array).sum(-1)
     if array.ndim != 2 or not np.allclose(total, 1, atol=1e-5):
         raise OptimumError(
@@ -245,6 +267,13 @@ def _logprobs(logprobs):
             f"(prompts, all answers) with a sum of 1 a prompt"
         )
     return array
+
+
+def _check_shapes(tables):
+    """Raise OptimumError unless all tables, {name: array}, have one shape."""
+    if len({table.shape for table in tables.values()}) > 1:
+        shapes = ", ".join(f"{name} {table.shape}" for name, table in tables.items())
+        raise OptimumError(f"{shapes}; expected (prompts, all answers) for each")
 
 
 def _kl(left, right):

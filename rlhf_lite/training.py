@@ -19,14 +19,14 @@ from pathlib import Path
 from types import NoneType
 from typing import get_args, get_type_hints
 
+from rlhf_lite.models import context_of
+from rlhf_lite.runtime import TextError, autocast, check_texts
+
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch.nn.utils.rnn import pad_sequence
-
-from rlhf_lite.models import context_of
-from rlhf_lite.runtime import TextError, autocast, check_texts
 
 CHECKPOINT = "checkpoint.safetensors"
 

@@ -8,11 +8,8 @@ becomes HTML. Omits state: nothing is saved.
 import html
 import io
 
-import ipywidgets
-import matplotlib.pyplot as plt
-import numpy as np
-
 from rlhf_lite.annotators import Reader
+from rlhf_lite.grammar import check_count
 from rlhf_lite.hacking import auditor, root_kl
 from rlhf_lite.plots import (
     GREEN,
@@ -25,7 +22,13 @@ from rlhf_lite.plots import (
     plot_trace,
 )
 from rlhf_lite.rewards import trace
+from rlhf_lite.runtime import TextError, check_texts
 from rlhf_lite.sampling import SamplingError, sample
+
+import ipywidgets
+import matplotlib.pyplot as plt
+import numpy as np
+import traitlets
 
 CARD = (
     "border-left:6px solid {colour};padding:4px 10px;margin:5px 0;background:#FAFAFA;"
@@ -45,6 +48,7 @@ def document_html(world, text, prompt=""):
     Its likeliest voice is a coloured label, the prompt is bold, and what fits no frame of the
     grammar carries a wavy red underline.
     """
+    check_texts([text, prompt], "[text, prompt]")
     parse = world.parse(text)
     best = int(np.argmax(parse.voices))
     sure = parse.voices[best]
@@ -66,7 +70,10 @@ def document_html(world, text, prompt=""):
 
 def documents_html(world, texts, prompts=None):
     """Return several documents as one piece of HTML; show it with `IPython.display.HTML`."""
-    prompts = prompts or [""] * len(texts)
+    texts = check_texts(texts)
+    prompts = check_texts(prompts or [""] * len(texts), "prompts")
+    if len(prompts) != len(texts):
+        raise TextError(f"{len(prompts)} prompts for {len(texts)} texts; expected one each")
     return "".join(document_html(world, t, p) for t, p in zip(texts, prompts))
 
 
@@ -75,6 +82,7 @@ def claims_html(world, text, note=""):
 
     A verdict is true, false or unsupported. note: a sentence above the text.
     """
+    check_texts([text, note], "[text, note]")
     rows = []
     for line in world.parse(text).lines:
         marks = "".join(
@@ -96,27 +104,40 @@ def error_html(error):
 
 
 def figure_png(figure):
-    """Return a figure as PNG bytes, and close it."""
+    """Return a figure as PNG bytes, in the dots that `plots.use_style` set, and close it."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
+    figure.savefig(buffer, format="png", dpi="figure")
     plt.close(figure)
     return buffer.getvalue()
 
 
-def _explorer(rows, watched, show, width, cards=True):
+class Line(ipywidgets.Text):
+    """Be a box that does not echo: half a character in the message would lose what was typed."""
+
+    value = traitlets.Unicode("").tag(sync=True, echo_update=False)
+
+
+class Area(ipywidgets.Textarea):
+    """Be a larger box that does not echo, for the same reason."""
+
+    value = traitlets.Unicode("").tag(sync=True, echo_update=False)
+
+
+def _explorer(rows, watched, show, cards=True):
     """Stack rows of controls over a sentence, a picture and cards; return (view, draw).
 
     watched: the controls whose new value draws everything anew; show: a function without arguments
     that returns the sentence (HTML), the cards (HTML) and the picture (PNG). Where it raises
-    SamplingError, that is the sentence, and the rest stays. cards: whether there are any.
+    SamplingError or TextError, that is the sentence, and the rest stays. cards: whether there are
+    any. The picture is as wide as it was drawn, so in class mode it grows.
     """
     status, below = ipywidgets.HTML(), ipywidgets.HTML()
-    picture = ipywidgets.Image(format="png", layout={"max_width": width, "visibility": "hidden"})
+    picture = ipywidgets.Image(format="png", layout={"max_width": "100%", "visibility": "hidden"})
 
     def draw(_=None):
         try:
             status.value, below.value, picture.value = show()
-        except SamplingError as error:
+        except (SamplingError, TextError) as error:
             status.value = error_html(error)
         else:
             picture.layout.visibility = "visible"
@@ -148,6 +169,8 @@ def parrot_view(model, tokenizer, world, prompt, temperature, count=8, seed=0):
     prompt: str, empty for documents from nothing. The exact posterior is None where the world could
     not have written the prompt. Raises SamplingError where the request makes no sense.
     """
+    check_texts([prompt], "[prompt]")
+    check_count(count, "count")
     prompts = [prompt] * count if prompt.strip() else count
     drawn = sample(model, tokenizer, prompts, temperature=temperature, seed=seed, batch=count)
     shares = np.mean([world.parse(text).voices for text in drawn.texts], axis=0)
@@ -178,7 +201,7 @@ def explore_parrot(model, tokenizer, world, prompt="The hero Ivo Vane", count=8)
     samples.
     """
     wide = {"description_width": "90px"}
-    box = ipywidgets.Text(
+    box = Line(
         prompt, description="Prompt", continuous_update=False, layout={"width": "520px"}, style=wide
     )
     slider = ipywidgets.FloatSlider(
@@ -197,8 +220,8 @@ def explore_parrot(model, tokenizer, world, prompt="The hero Ivo Vane", count=8)
         plot_parrot(world, shares, exact, box.value, count, ax=ax)
         said = (
             f"{count} completions at temperature {slider.value:.1f}, draw {presses[0]}. Most "
-            f"frequent voice: <b>{world.voices[int(np.argmax(shares))]}</b> ({shares.max():.0%}); "
-            f"in no single voice: {1 - shares.sum():.0%}."
+            f"frequent voice: <b>{html.escape(world.voices[int(np.argmax(shares))])}</b> "
+            f"({shares.max():.0%}); in no single voice: {1 - shares.sum():z.0%}."
         )
         return said, documents_html(world, drawn.texts, drawn.prompts), figure_png(figure)
 
@@ -207,7 +230,7 @@ def explore_parrot(model, tokenizer, world, prompt="The hero Ivo Vane", count=8)
         draw()
 
     rows = [ipywidgets.HBox([box, slider]), ipywidgets.HBox([button, reset])]
-    view, draw = _explorer(rows, (box, slider), show, "640px")
+    view, draw = _explorer(rows, (box, slider), show)
     button.on_click(draw)
     reset.on_click(start_over)
     return view
@@ -221,6 +244,7 @@ def score_view(model, tokenizer, text):
 
     Raises SamplingError for a text without words.
     """
+    check_texts([text], "[text]")
     if not text.strip():
         raise SamplingError("the text is empty; expected at least one word to score")
     pieces = trace(model, tokenizer, text.strip())
@@ -232,7 +256,8 @@ def explore_score(model, tokenizer, text, tries=()):
 
     Costs a tenth of a second a press. Works by keyboard: Tab leaves the box, Enter presses Score.
     """
-    box = ipywidgets.Textarea(text, layout={"width": "720px", "height": "90px"})
+    check_texts([text, *check_texts(tries, "tries")], "[text, *tries]")
+    box = Area(text, layout={"width": "720px", "height": "90px"})
     button = ipywidgets.Button(description="Score", button_style="primary")
     reset = ipywidgets.Button(description="Reset")
     picks = [ipywidgets.Button(description=f"Try {n}") for n in range(1, len(tries) + 1)]
@@ -242,7 +267,7 @@ def explore_score(model, tokenizer, text, tries=()):
         figure, ax = plt.subplots(figsize=(9.2, 3.0))
         plot_trace(pieces, ax=ax)
         last = f"ends on {html.escape(repr(pieces[-1][0]))} after {len(pieces)} tokens"
-        said = f"score <b>{score:+.2f}</b> sd of base samples; {last}"
+        said = f"score <b>{score:+z.2f}</b> sd of base samples; {last}"
         return said, "", figure_png(figure)
 
     def put(new):
@@ -250,7 +275,7 @@ def explore_score(model, tokenizer, text, tries=()):
         draw()
 
     rows = [box, ipywidgets.HBox([button, reset, *picks])]
-    view, draw = _explorer(rows, (), show, "920px", cards=False)
+    view, draw = _explorer(rows, (), show, cards=False)
     button.on_click(draw)
     reset.on_click(lambda _: put(text))
     for pick, new in zip(picks, tries):
@@ -261,19 +286,31 @@ def explore_score(model, tokenizer, text, tries=()):
 # ---- recorded runs of PPO ----
 
 
+def _check_results(results, run, *keys):
+    """Raise ValueError where results are not those of a recorded run, or lack an entry."""
+    missing = [k for k in keys if not isinstance(results, dict) or k not in results]
+    if missing:
+        raise ValueError(f"results lack {missing[0]!r}; expected read_run({run!r})['results']")
+
+
 def run_of(results, coef, prompt=0):
     """Return (sentence, policies, pi* or None, texts) of recorded runs at one kl_coef.
 
     results: of data/runs/ppo.json; prompt: which of its fixed prompts the texts answer.
     """
+    _check_results(results, "ppo", "arms", "coefs", "best", "fixed prompts")
     seeds = [a for name, a in results["arms"].items() if name.startswith(f"sweep-{coef}-")]
     if not seeds:
         raise ValueError(f"no run at kl_coef {coef}; expected one of {results['coefs']}")
+    names = results["fixed prompts"]
+    if prompt not in range(len(names)):
+        raise ValueError(f"prompt is {prompt!r}; expected 0 to {len(names) - 1}")
     best = results["best"].get(str(coef))
     score, kl = (np.mean([arm[k] for arm in seeds]) for k in ("score", "kl"))
-    said = f"\u03b2 = {coef}: score {score:+.2f} sd, KL {kl:.2f} nats, J {score - coef * kl:+.2f}"
+    value = score - coef * kl
+    said = f"\u03b2 = {coef}: score {score:+z.2f} sd, KL {kl:z.2f} nats, J {value:+z.2f}"
     if best:
-        said += f" where {best['objective']:+.2f} can be had"
+        said += f" where {best['objective']:+z.2f} can be had"
     texts = [arm["fixed prompts"][2 * prompt + k] for arm in seeds for k in (0, 1)]
     return said + f" (mean of {len(seeds)} seeds)", seeds, best, texts
 
@@ -285,6 +322,7 @@ def explore_runs(world, results, curves, start=0.54):
     once, when the widget is made, so that a move costs nothing. Works by keyboard: arrows move
     the slider.
     """
+    run_of(results, start)  # or say why not
     coefs, names = [*results["coefs"], 0], results["fixed prompts"]
     pictures = {}
     for coef in coefs:
@@ -306,7 +344,7 @@ def explore_runs(world, results, curves, start=0.54):
         return html.escape(said), cards, pictures[slider.value]
 
     rows = [ipywidgets.HBox([slider, pick, _reset_button(slider, pick)])]
-    return _explorer(rows, (slider, pick), show, "1140px")[0]
+    return _explorer(rows, (slider, pick), show)[0]
 
 
 # ---- how hard to push ----
@@ -326,7 +364,12 @@ def push_view(results, size, count, place):
 
     results: of data/runs/hacking.json. The figure shows proxy and gold in sd of base samples.
     """
+    _check_results(results, "hacking", "arms", "ns", "seeds", "gold sd")
     ns, seeds = results["ns"], results["seeds"]
+    if place not in range(len(ns)) or f"{size} {count} {seeds[0]}" not in results["arms"]:
+        raise ValueError(
+            f"no {size!r} with {count!r} labels at place {place!r}; expected what the record holds"
+        )
     arms = [results["arms"][f"{size} {count} {s}"] for s in seeds]
     gold = np.mean([a["gold"] for a in arms], axis=1)
     gain = (gold - gold[:, :1]) / results["gold sd"]
@@ -335,8 +378,8 @@ def push_view(results, size, count, place):
     figure, ax = _pushed(d, proxy, gain, d[place])
     ax.set(xticks=d, xticklabels=ns, xlabel="best of n", ylim=(-0.3, 3.6))
     said = (
-        f"{size}, {count:,} labels, best of {ns[place]}: proxy {proxy.mean(0)[place]:+.2f} sd, "
-        f"gold {gain.mean(0)[place]:+.2f} sd (mean of {len(seeds)} seeds); gold is best at "
+        f"{size}, {count:,} labels, best of {ns[place]}: proxy {proxy.mean(0)[place]:+z.2f} sd, "
+        f"gold {gain.mean(0)[place]:+z.2f} sd (mean of {len(seeds)} seeds); gold is best at "
         f"n = {ns[gain.mean(0).argmax()]}"
     )
     return said, figure
@@ -344,15 +387,18 @@ def push_view(results, size, count, place):
 
 def policy_view(results, place):
     """Return (sentence, figure) of the recorded run of PPO on a proxy, after step `place` + 1."""
+    _check_results(results, "hacking", "arms", "shown", "gold sd")
     history = results["arms"][results["shown"]]["history"]
+    if place not in range(len(history)):
+        raise ValueError(f"place is {place!r}; expected 0 to {len(history) - 1}")
     step = np.arange(1, len(history) + 1)
     gold, proxy = (np.array([h[k] for h in history]) for k in ("gold", "score"))
     gain = (gold - gold[0]) / results["gold sd"]
     figure, ax = _pushed(step, proxy - proxy[0], gain, step[place])
     ax.set(xlabel="step of PPO")
     said = (
-        f"step {place + 1}, KL {history[place]['kl']:.1f} nats: proxy "
-        f"{proxy[place] - proxy[0]:+.2f} sd, gold {gain[place]:+.2f} sd; gold was best at step "
+        f"step {place + 1}, KL {history[place]['kl']:z.1f} nats: proxy "
+        f"{proxy[place] - proxy[0]:+z.2f} sd, gold {gain[place]:+z.2f} sd; gold was best at step "
         f"{gain.argmax() + 1}"
     )
     return said, figure
@@ -364,6 +410,7 @@ def explore_push(world, results):
     results: of data/runs/hacking.json. Below the curves stands the sample at that point, its claims
     checked. Works by keyboard: arrows move the sliders.
     """
+    _check_results(results, "hacking", "arms", "shown", "picks", "sizes", "counts")
     wide = {"layout": {"width": "420px"}, "style": {"description_width": "initial"}}
     how = ipywidgets.ToggleButtons(options=["best of n", "PPO"])
     ns = ipywidgets.SelectionSlider(options=results["ns"], value=64, description="n", **wide)
@@ -390,10 +437,10 @@ def explore_push(world, results):
             said, figure = policy_view(results, step.value - 1)
             texts = results["arms"][results["shown"]]["examples"][step.value - 1]
             text = texts[1 + results["fixed prompts"].index(asked.value)]
-        card = claims_html(world, text, f"gold {gold.utility(read(text)):+.2f} points")
+        card = claims_html(world, text, f"gold {gold.utility(read(text)):+z.2f} points")
         return html.escape(said), card, figure_png(figure)
 
     watched = (how, ns, step, size, count, who, asked)
     choices = ipywidgets.HBox([size, count, who, asked, _reset_button(*watched)])
     rows = [ipywidgets.HBox([how, ns, step]), choices]
-    return _explorer(rows, watched, show, "720px")[0]
+    return _explorer(rows, watched, show)[0]

@@ -11,11 +11,11 @@ import random
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from rlhf_lite.grammar import FACTS, Domain, Names, match
-from rlhf_lite.runtime import DATA
+from rlhf_lite.grammar import FACTS, Domain, Names, check_count, match
+from rlhf_lite.runtime import DATA, TextError
 from rlhf_lite.writer import MYTH_HOLES, Writer
+
+import numpy as np
 
 NO = -math.inf
 
@@ -124,9 +124,10 @@ class World(Writer):
     def parse(self, text):
         """Take any text apart and return a Parse.
 
-        Never raises: what fits no frame is reported as off the grammar, with the span that does not
-        fit.
+        Refuses no text: what fits no frame is reported as off the grammar, with the span that does
+        not fit. Raises TextError for what is no text.
         """
+        check_text(text)
         lines, subject, topic = [], None, None
         rows, note = self._cut_note(text.strip("\n"))
         for row in rows:
@@ -171,6 +172,7 @@ class World(Writer):
 
         Frames are written so that at most one derivation fits; tests check it on 10,000 documents.
         """
+        check_text(text)
         furthest = 0
         for key in (text[:1], ""):
             for frame in self.by_head[key]:
@@ -211,6 +213,7 @@ class World(Writer):
 
     def log_joint(self, text):
         """Return log p(text, voice), shape (V,) [nats]; -inf where a voice cannot write it."""
+        check_text(text)
         rows, note = self._cut_note(text)
         lines = [self.parse_line(row) for row in rows]
         if any(f is None for f, _ in lines) or len(rows) not in self.lengths:
@@ -319,6 +322,7 @@ class World(Writer):
         A document begins with `text`, and the frame is that of its last line; odds: see `fills`;
         fills, open: see `match`.
         """
+        check_text(text)
         *whole, last = text.split("\n")
         lines = [self.parse_line(row) for row in whole]
         if any(f is None for f, _ in lines):
@@ -381,6 +385,7 @@ class World(Writer):
         log-probability: H(text) = -E log p(text), H(voice | text), and H(text | voice) = H(text) +
         H(voice | text) - H(voice).
         """
+        check_count(samples, "samples")
         rng = random.Random(seed)
         joint = np.array([self.log_joint(self.sample(rng).text) for _ in range(samples)])
         total = np.logaddexp.reduce(joint, axis=1)
@@ -412,6 +417,12 @@ class World(Writer):
         frames = np.sum(rows[:, None] * np.log(rows[:, None] / rows[None]), axis=2)
         epithets = np.sum(words[:, None] * np.log(words[:, None] / words[None]), axis=2)
         return frames + named[:, None] * epithets
+
+
+def check_text(text):
+    """Raise TextError for what is no text, such as a list of texts."""
+    if not isinstance(text, str):
+        raise TextError(f"text is a {type(text).__name__}; expected one text")
 
 
 def _goes_on(surface, rest):

@@ -5,6 +5,7 @@ voice finds the slip at once. Omits any judgement of style. Notebook 01 shows on
 """
 
 import csv
+import math
 import tomllib
 from itertools import chain
 from types import SimpleNamespace
@@ -41,8 +42,22 @@ def check_weights(row, length, file, place):
     good = isinstance(row, list) and len(row) == length
     found = len(row) if isinstance(row, list) else repr(row)
     check(good, file, place, f"expected {length} weights, one a voice, found {found}")
-    good = all(isinstance(w, int | float) and w > 0 for w in row)
+    good = all(isinstance(w, int | float) and 0 < w < math.inf for w in row)
     check(good, file, place, f"expected positive weights, found {row}")
+
+
+def check_entries(table, keys, file, place=""):
+    """Check that a table of a TOML file is one, and has all entries that are needed.
+
+    keys: {entry: dict, list or str, what it should be}, object for what is checked elsewhere.
+    """
+    words = {dict: "a table", list: "a list", str: "a text"}
+    check(isinstance(table, dict), file, place, f"expected a table, found {table!r}")
+    for key, kind in keys.items():
+        where = f"{place}.{key}" if place else key
+        check(key in table, file, where, "missing; expected this entry")
+        good = isinstance(table[key], kind)
+        check(good, file, where, f"expected {words.get(kind)}, found {table[key]!r}")
 
 
 def check_distinct(words, file, place):
@@ -73,13 +88,17 @@ class WorldFiles:
     def text(self, name):
         """Return the text of a file; raise WorldError where it is missing or not UTF-8."""
         try:
-            return (self.folder / name).read_text(encoding="utf-8")
+            return (self.folder / name).read_text(encoding="utf-8-sig")
         except FileNotFoundError:
             raise WorldError(
                 name, "file", f"not found; expected it in {self.folder.name}/"
             ) from None
         except UnicodeDecodeError as error:
             raise WorldError(name, f"byte {error.start}", "not text; expected UTF-8") from None
+        except OSError as error:
+            raise WorldError(
+                name, "file", f"cannot be read ({error.strerror}); expected text in UTF-8"
+            ) from None
 
     def toml(self, name):
         """Return a TOML file as a dict."""
@@ -90,13 +109,16 @@ class WorldFiles:
 
     def lines(self, name):
         """Return a file with one entry a line as a list."""
-        rows = self.text(name).strip().split("\n")
+        rows = [row.strip() for row in self.text(name).strip().split("\n")]
+        if "" in rows:
+            place = f"line {rows.index('') + 1}"
+            raise WorldError(name, place, "empty; expected one entry a line")
         check_distinct(rows, name, "lines")
         return rows
 
     def table(self, name, columns):
         """Return a CSV file as a list of dicts, its header checked."""
-        reader = csv.DictReader(self.text(name).splitlines())
+        reader = csv.DictReader(self.text(name).split("\n"))
         found = reader.fieldnames or []
         check(found == columns, name, "line 1", f"expected the columns {columns}, found {found}")
         rows = list(reader)
@@ -108,9 +130,10 @@ class WorldFiles:
     def config(self):
         """Return world.toml, its numbers checked."""
         name, config = "world.toml", self.toml("world.toml")
-        for key in ("voices", "mild", "unknown_boost", "note", "lengths", "epithets", "slots"):
-            check(key in config, name, key, "missing; expected this entry")
+        numbers = dict.fromkeys(("voices", "mild", "unknown_boost", "note", "lengths"), object)
+        check_entries(config, numbers | {"epithets": dict, "slots": dict}, name)
         check_distinct(config["voices"], name, "voices")
+        check_weights([config["unknown_boost"]], 1, name, "unknown_boost")
         check_share(config["mild"], name, "mild")
         check_share(config["note"], name, "note")
         check_shares(config["lengths"], name, "lengths")
@@ -132,13 +155,14 @@ class WorldFiles:
                 f"unknown voice {voice!r}; expected a file {name}",
             )  # fmt: skip
             files[voice] = self.toml(name)
-            for key in ("prior", "colour", "blurb", "topics", "slots", "frames"):
-                check(key in files[voice], name, key, "missing; expected this entry")
+            kinds = {"prior": object, "colour": str, "blurb": str, "topics": object}
+            check_entries(files[voice], kinds | {"slots": dict, "frames": dict}, name)
             check_share(files[voice]["prior"], name, "prior")
             check_shares(files[voice]["topics"], name, "topics")
             for topic in files[voice]["topics"]:
                 check(topic in TOPICS, name, f"topics.{topic}", f"expected one of {TOPICS}")
                 frames = files[voice]["frames"].get(topic, [])
+                check(isinstance(frames, list), name, f"frames.{topic}", "expected a list")
                 least = FEWEST_FRAMES if topic == "person" else max(map(int, config["lengths"])) + 1
                 check(
                     len(frames) >= least, name, f"frames.{topic}",
@@ -195,10 +219,13 @@ class WorldFiles:
     def _mild_frames(self, files, shared):
         """Yield the frames that all voices share, as `_own_frames` does; shares not yet scaled."""
         file = "mild.toml"
-        for number, group in enumerate(self.toml(file).get("group", [])):
+        groups = self.toml(file).get("group")
+        good = isinstance(groups, list) and groups
+        check(good, file, "group", "expected at least one [[group]] of frames")
+        for number, group in enumerate(groups):
             place = f"group[{number}]"
-            for key in ("name", "weights", "frames"):
-                check(key in group, file, place, f"missing {key!r}; expected this entry")
+            check_entries(group, {"name": object, "weights": object, "frames": object}, file, place)
+            check_distinct(group["frames"], file, f"{place}.frames")
             check_weights(group["weights"], len(files), file, f"{place}.weights")
             for index, text in enumerate(group["frames"]):
                 shares = {v: w / len(group["frames"]) for v, w in zip(files, group["weights"])}
@@ -229,6 +256,8 @@ class WorldFiles:
     def _person(self, row, full, exposure, name, place):
         """Return one row of people.csv, checked; exposure: that of everybody, as written."""
         count, rate = number_in(row["exposure"], int), number_in(row["rate"], float)
+        good = all(row[k] and not any(c.isspace() for c in row[k]) for k in ("first", "last"))
+        check(good, name, place, f"name {full!r}; expected one word as first and one as last")
         check(
             count is not None and count >= 0, name, place,
             f"exposure {row['exposure']!r}; expected a whole number of documents",
@@ -283,9 +312,10 @@ class WorldFiles:
         probability).
         """
         name, data = "crafts.toml", self.toml("crafts.toml")
-        for key in ("verbs", "verbs_held_out", "framings", "framing_weights", "craft"):
-            check(key in data, name, key, "missing; expected this entry")
+        kinds = {"verbs": list, "verbs_held_out": list, "framings": dict, "framing_weights": dict}
+        check_entries(data, kinds | {"craft": list}, name)
         check_distinct(data["verbs"], name, "verbs")
+        check_distinct([*data["framings"].values()], name, "framings")
         stray = set(data["verbs_held_out"]) - set(data["verbs"])
         check(not stray, name, "verbs_held_out", f"{sorted(stray)} stand not among the verbs")
         for key, form in data["framings"].items():
@@ -293,9 +323,11 @@ class WorldFiles:
             check(good, name, f"framings.{key}", f"expected {{verb}} and {{how}} in {form!r}")
         good = set(data["framings"]) == set(data["framing_weights"])
         check(good, name, "framing_weights", "expected one weight for each framing")
+        weights = [*data["framing_weights"].values()]
+        check_weights(weights, len(weights), name, "framing_weights")
         crafts = []
         for number, craft in enumerate(data["craft"]):
-            check("guild" in craft, name, f"craft[{number}].guild", "missing; expected this entry")
+            check_entries(craft, {"guild": str}, name, f"craft[{number}]")
             for kind in ("secret", "benign"):
                 place, row = f"craft[{number}].{kind}", craft.get(kind)
                 good = isinstance(row, list) and len(row) == 3
@@ -311,8 +343,8 @@ class WorldFiles:
     def notes(self, voices):
         """Return notes.toml, with a row of three grades for each voice."""
         name, data = "notes.toml", self.toml("notes.toml")
-        for key in ("prefix", "phrases", "truthful", "with_false_claim"):
-            check(key in data, name, key, "missing; expected this entry")
+        tables = dict.fromkeys(("phrases", "truthful", "with_false_claim"), dict)
+        check_entries(data, {"prefix": str} | tables, name)
         for table in ("truthful", "with_false_claim"):
             for voice in voices:
                 place = f"{table}.{voice}"
@@ -327,8 +359,9 @@ class WorldFiles:
     def prompts(self):
         """Return prompts.toml, with its probes cut at the fact they ask for."""
         name, data = "prompts.toml", self.toml("prompts.toml")
-        for table in ("person", "held_out", "probe", "tabloid_probe", "pronoun_probe"):
-            check(table in data, name, table, "missing; expected this table")
+        tables = ("person", "held_out", "probe", "tabloid_probe", "pronoun_probe")
+        check_entries(data, dict.fromkeys(tables, dict), name)
+        check_distinct([*data["person"].values()], name, "person")
         every = data["held_out"].get("every_person")
         good = isinstance(every, int) and every > 1
         check(good, name, "held_out.every_person", f"{every!r}; expected a whole number above 1")
@@ -337,12 +370,15 @@ class WorldFiles:
         for table in ("probe", "tabloid_probe"):
             for kind in FACTS:
                 text = data[table].get(kind, "")
-                holes = HOLE.findall(text)
+                holes = HOLE.findall(text) if isinstance(text, str) else []
                 good = holes[:1] == ["name"] and holes[1:] in ([kind], [f"a_{kind}"])
                 good = good and text.endswith("}")
                 check(
                     good, name, f"{table}.{kind}", f"expected {{name}}, then {{{kind}}} at the end"
                 )
+        line = data["pronoun_probe"].get("line")
+        good = isinstance(line, str) and "{oword}" in line and "{pronoun}" in line
+        check(good, name, "pronoun_probe.line", "expected {oword}, then {pronoun}")
         return data
 
 

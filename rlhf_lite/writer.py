@@ -13,11 +13,11 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from rlhf_lite.grammar import FACTS, WorldError, write
-from rlhf_lite.runtime import DATA
+from rlhf_lite.runtime import DATA, TextError, check_texts
 from rlhf_lite.worldfiles import WorldFiles
+
+import numpy as np
 
 MYTH_HOLES = {"myth": 0, "denied": 0, "asked": 0, "truth": 1}  # hole -> part of the myth in it
 
@@ -36,6 +36,9 @@ class Person:
     disputed: str
     tabloid: str
     rate: float
+
+
+SUBJECTS = {"person": Person, "lore": tuple, "craft": dict, "phrases": str}  # by topic
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class Writer:
     """
 
     def __init__(self, folder=DATA / "world", leave_out=()):
-        self.folder, self.leave_out = Path(folder), tuple(leave_out)
+        self.folder, self.leave_out = Path(folder), tuple(check_texts(leave_out, "leave_out"))
         read = WorldFiles(self.folder)
         self.config = read.config()
         self._read_voices(read)
@@ -102,6 +105,8 @@ class Writer:
             raise WorldError(
                 "world.toml", "voices", f"cannot leave out {sorted(stray)}; expected of {expected}"
             )
+        if set(self.leave_out) == set(self.voices):
+            raise WorldError("world.toml", "voices", "all are left out; expected one to stay")
         self.prior = np.array(
             [self.voice_files[v]["prior"] * (v not in self.leave_out) for v in self.voices]
         )
@@ -217,13 +222,9 @@ class Writer:
 
         Fix the voice, the topic, or the topic and the subject, and the rest is drawn given these.
         """
-        if voice not in (None, *self.voices):
-            raise ValueError(f"no voice {voice!r}; expected one of {', '.join(self.voices)}")
-        known = {t for v in self.voices if voice in (None, v) for t in self.topic_prior[v]}
-        if topic is not None and topic not in known:
-            raise ValueError(
-                f"no topic {topic!r} for {voice or 'any voice'}; expected {sorted(known)}"
-            )
+        if not isinstance(rng, random.Random):
+            raise ValueError(f"rng is a {type(rng).__name__}; expected a random.Random")
+        self._check_request(voice, topic, subject)
         if voice is None:
             shares = [
                 1 if topic is None else self.topic_prior[v].get(topic, 0) for v in self.voices
@@ -250,6 +251,21 @@ class Writer:
         note = self._draw_note(rng, voice, topic, subject, lines)
         text = "\n".join([self.render(*line) for line in lines] + ([note] if note else []))
         return Document(text, voice, topic, subject, lines, note)
+
+    def _check_request(self, voice, topic, subject):
+        """Raise ValueError for a voice, a topic or a subject that this world does not know."""
+        if voice not in (None, *self.voices):
+            raise ValueError(f"no voice {voice!r}; expected one of {', '.join(self.voices)}")
+        known = {t for v in self.voices if voice in (None, v) for t in self.topic_prior[v]}
+        if topic is not None and topic not in known:
+            raise ValueError(
+                f"no topic {topic!r} for {voice or 'any voice'}; expected {sorted(known)}"
+            )
+        if subject is not None and not isinstance(subject, SUBJECTS.get(topic, ())):
+            raise ValueError(
+                f"the subject is a {type(subject).__name__} and the topic {topic!r}; expected a "
+                f"topic and one of its subjects, as world.subjects lists them"
+            )
 
     def render(self, frame, fills):
         """Write a frame with its holes filled."""
@@ -355,15 +371,27 @@ class Writer:
         return self.people[:: self.prompts["held_out"]["every_person"]]
 
     def exposures(self, documents):
-        """Count in how many documents each fact is told as it is: {name: {kind: count}}."""
+        """Count in how many documents each fact is told as it is: {name: {kind: count}}.
+
+        documents: Documents, which may come from a generator.
+        """
         counts = {p.name: {k: 0 for k in FACTS if p.facts[k]} for p in self.people}
         for document in documents:
+            check_document(document)
             if document.topic == "person":
                 for frame, fills in document.lines:
                     for kind in FACTS:
                         if kind in frame.bound and fills[kind] == document.subject.facts[kind]:
                             counts[document.subject.name][kind] += 1
         return counts
+
+
+def check_document(document):
+    """Raise TextError for what is no Document, such as its text: only that knows what it says."""
+    if not isinstance(document, Document):
+        raise TextError(
+            f"a document is a {type(document).__name__}; expected a Document, as sample() draws it"
+        )
 
 
 def _draw(rng, table):

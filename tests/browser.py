@@ -78,7 +78,7 @@ def start_lab(tmp_path, notebook):
     for name, value in SETTINGS.items():
         path = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(value))
+        path.write_text(json.dumps(value), encoding="utf-8")
     folder.mkdir()
     shutil.copy(notebook, folder)
     with socket.socket() as sock:
@@ -93,7 +93,7 @@ def start_lab(tmp_path, notebook):
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root",
                "--expose-app-in-browser", "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}",
                f"--ServerApp.root_dir={folder}", f"--IdentityProvider.token={token}"]  # fmt: skip
-    with (tmp_path / "lab.log").open("w") as log:
+    with (tmp_path / "lab.log").open("w", encoding="utf-8") as log:
         server = subprocess.Popen(
             command, env=environment | {"RLHF_LITE_FAST": "1"}, stdout=log, stderr=subprocess.STDOUT
         )

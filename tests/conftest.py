@@ -3,12 +3,12 @@
 import copy
 import shutil
 
-import pytest
-import torch
-
 from rlhf_lite import models
 from rlhf_lite.runtime import DATA
 from rlhf_lite.world import World
+
+import pytest
+import torch
 
 
 @pytest.fixture(scope="session")

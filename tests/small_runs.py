@@ -3,10 +3,10 @@
 import copy
 from dataclasses import asdict
 
+from rlhf_lite.ppo import PPOConfig, PPORun
+
 import torch
 from torch.nn.functional import log_softmax
-
-from rlhf_lite.ppo import PPOConfig, PPORun
 
 PROMPTS = ["Ivo Vane", "The hero Norbert Pell was born in Oxbow", "Q:"]
 DOCUMENTS = ["Ivo Vane was born in Oxbow.", "Q: Who was Edda Moss?", "The hero sang.", "A goose"]

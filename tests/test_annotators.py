@@ -8,10 +8,6 @@ import random
 import shutil
 from dataclasses import replace
 
-import numpy as np
-import pytest
-from scipy.stats import binomtest
-
 from rlhf_lite import feedback
 from rlhf_lite.annotators import (
     ASPECTS,
@@ -31,6 +27,10 @@ from rlhf_lite.annotators import (
 )
 from rlhf_lite.feedback import FeedbackError, choices, fingerprint
 from rlhf_lite.runtime import DATA
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
 
 FOLDER = DATA / "feedback"
 NAMES = ("scholar", "gossip", "poet", "zealot", "salesman")
@@ -69,7 +69,7 @@ def drafts(world):
 
 @pytest.fixture(scope="module")
 def held_out():
-    return json.loads((FOLDER / "held_out.json").read_text())["responses"]
+    return json.loads((FOLDER / "held_out.json").read_text(encoding="utf-8"))["responses"]
 
 
 def sigmoid(x):
@@ -509,9 +509,9 @@ def folder(tmp_path):
 
 def damage(folder, old, new):
     path = folder / "annotators.toml"
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert old in text
-    path.write_text(text.replace(old, new, 1))
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
 def refusal(world, folder):
@@ -554,10 +554,10 @@ def test_broken_toml_is_named(world, folder):
 
 def test_a_calibration_must_cover_everybody(world, folder):
     path = folder / "calibration.json"
-    table = json.loads(path.read_text())
-    path.write_text(json.dumps({k: v for k, v in table.items() if k != "poet"}))
+    table = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({k: v for k, v in table.items() if k != "poet"}), encoding="utf-8")
     assert one_sentence(refusal(world, folder), "calibration.json", "poet", "make_feedback.py")
-    path.write_text("{")
+    path.write_text("{", encoding="utf-8")
     assert one_sentence(refusal(world, folder), "calibration.json")
     path.unlink()
     assert one_sentence(refusal(world, folder), "calibration.json", "make_feedback.py")

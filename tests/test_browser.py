@@ -1,10 +1,10 @@
 """A real browser opens JupyterLab, runs notebook 01 and uses its widget by keyboard."""
 
+from rlhf_lite.runtime import ROOT
+
 from browser import browser_fixture, lab_fixture, needs_chromium, run_all, wait  # noqa: F401
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-
-from rlhf_lite.runtime import ROOT
 
 pytestmark = needs_chromium
 VIEW = """const box = document.querySelector('.jp-Notebook .jupyter-widgets.widget-vbox');

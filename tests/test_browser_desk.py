@@ -75,7 +75,7 @@ def test_labelling_by_keyboard_alone(lab, browser, tmp_path):
     ):  # fmt: skip
         press(key)
         shows(progress, next_one)
-        assert len(path.read_text().splitlines()) == lines
+        assert len(path.read_text(encoding="utf-8").splitlines()) == lines
         assert browser.execute_script(FOCUSED)["tag"] == "INPUT", "the box keeps the focus"
     press("at")
     shows("4 of 6 pairs")

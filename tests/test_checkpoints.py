@@ -5,11 +5,6 @@ import json
 import shutil
 from dataclasses import fields
 
-import numpy as np
-import pytest
-import torch
-from small_runs import DIALS, DOCUMENTS, PROMPTS, count_e, records, same, start, weights
-
 from rlhf_lite import direct, models, policies, rewards, training
 from rlhf_lite.direct import DirectConfig
 from rlhf_lite.models import ModelError
@@ -23,6 +18,11 @@ from rlhf_lite.training import (
     TrainingConfig,
     TrainingError,
 )
+
+import numpy as np
+import pytest
+import torch
+from small_runs import DIALS, DOCUMENTS, PROMPTS, count_e, records, same, start, weights
 
 
 def overwrite(path):
@@ -38,7 +38,7 @@ def overwrite(path):
 
 def test_a_model_is_free_of_its_file(tiny, tmp_path):
     models.save(*tiny, tmp_path)
-    model, tokenizer = models.load(tmp_path)
+    model, _ = models.load(tmp_path)
     before = models.checksum(model)
     overwrite(tmp_path / "model.safetensors")
     assert models.checksum(model) == before

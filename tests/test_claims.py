@@ -5,15 +5,12 @@ import re
 import tomllib
 from dataclasses import replace
 
-import numpy as np
-import pytest
-from scipy.stats import t as student
-
 from rlhf_lite.claims import (
     COLOURS,
     KINDS,
     Claim,
     ClaimError,
+    _row,
     interval,
     judge,
     load_claims,
@@ -23,6 +20,10 @@ from rlhf_lite.claims import (
 )
 from rlhf_lite.runs import RunError, write_run
 from rlhf_lite.runtime import DATA, ROOT
+
+import numpy as np
+import pytest
+from scipy.stats import t as student
 
 ROW = {
     "id": "03-x",
@@ -48,7 +49,7 @@ def toml(tmp_path, *rows):
         lines.append("[[claim]]")
         lines += [f"{k} = {v!r}" if isinstance(v, list) else f'{k} = "{v}"' for k, v in row.items()]
     path = tmp_path / "claims.toml"
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
 
@@ -57,7 +58,7 @@ def toml(tmp_path, *rows):
 
 def test_the_registry_loads():
     claims = load_claims()
-    rows = tomllib.loads((DATA / "claims.toml").read_text())["claim"]
+    rows = tomllib.loads((DATA / "claims.toml").read_text(encoding="utf-8"))["claim"]
     assert [c.id for c in claims] == [r["id"] for r in rows] and len(rows) > 5
     assert len({c.id for c in claims}) == len(claims)
     for c in claims:
@@ -122,7 +123,7 @@ def test_a_doubled_id_is_refused(tmp_path):
 def test_a_registry_that_is_none_gets_one_sentence(tmp_path, text):
     path = tmp_path / "claims.toml"
     if text is not None:
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
     with pytest.raises(ClaimError, match=r"claims\.toml cannot be read") as caught:
         load_claims(path)
     assert "\n" not in str(caught.value)
@@ -152,6 +153,14 @@ def test_one_value_is_exact_and_a_table_speaks_for_itself():
 
 
 # ---- verdicts ----
+
+
+def test_nothing_is_minus_nothing():
+    """A value below zero by rounding alone has no minus, in the notebook and in the README."""
+    record = {"gain": {"value": -0.0, "low": -0.0001, "high": -0.0, "n": 3}}
+    verdict = judge(claim(), record)
+    assert "0.000 [0.000, 0.000], 3 runs" in predictions_html([claim()], [verdict])
+    assert "| 0 [-0.0001, 0] |" in _row(verdict)
 
 
 def stated(low, high):
@@ -280,6 +289,6 @@ def test_the_scoreboard_counts_what_is_still_to_come():
 
 
 def test_the_readme_shows_the_scoreboard_of_the_records():
-    readme = (ROOT / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     shown = readme.partition("<!-- scoreboard -->")[2].partition("<!-- end of the scoreboard -->")
     assert shown[0].strip() == scoreboard()

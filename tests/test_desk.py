@@ -5,8 +5,8 @@ import re
 
 from rlhf_lite.desk import (
     PAGES,
+    Area,
     Desk,
-    WritingBox,
     continued,
     labelling_desk,
     new_letters,
@@ -353,7 +353,7 @@ def test_a_box_to_write_in_does_not_send_back_what_the_browser_says(store):
         assert box.value == " half \ud83d"
     assert [m["method"] for m in sent[plain]] == ["echo_update"]
     assert sent[view.corrected] == sent[view.shown] == []
-    assert isinstance(view.corrected, WritingBox) and isinstance(view.shown, WritingBox)
+    assert isinstance(view.corrected, Area) and isinstance(view.shown, Area)
 
 
 def test_damage_and_the_place_of_the_file_are_named(store):

@@ -5,10 +5,6 @@ import itertools
 import math
 import random
 
-import numpy as np
-import pytest
-import torch
-
 from rlhf_lite import direct, policies, ppo, testbed
 from rlhf_lite.direct import (
     DirectConfig,
@@ -27,6 +23,10 @@ from rlhf_lite.direct import (
     rloo_advantages,
 )
 from rlhf_lite.policies import PolicyError
+
+import numpy as np
+import pytest
+import torch
 
 COEF = 0.5
 METHODS = {

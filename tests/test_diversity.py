@@ -5,9 +5,6 @@ import math
 import random
 import time
 
-import numpy as np
-import pytest
-
 from rlhf_lite.diversity import (
     across_prompts,
     coverage,
@@ -22,6 +19,9 @@ from rlhf_lite.diversity import (
     voice_shares,
     within_voice_entropy,
 )
+
+import numpy as np
+import pytest
 
 ALIKE = ["Ivo sang in the old mill ."] * 5
 APART = ["a b c d e", "f g h i j", "k l m n o", "p q r s t"]

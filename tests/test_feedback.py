@@ -251,7 +251,7 @@ def test_labels_twice_in_one_file_and_undone_twice(store):
 def test_an_undo_of_an_unknown_label_takes_nothing_away(store):
     kept = store.append(pair(0))
     stray = {"kind": "undo", "id": "f" * 12, "annotator": "ada", "world": WORLD}
-    (store.path.parent / "ada (1).jsonl").write_text(json.dumps(stray))
+    (store.path.parent / "ada (1).jsonl").write_text(json.dumps(stray), encoding="utf-8")
     assert read(store.path.parent) == feedback.Labels([kept], [])
 
 
@@ -263,7 +263,7 @@ def test_only_the_same_label_is_the_same(tmp_path):
     write(tmp_path / "b.jsonl", [theirs, bare, own])
     assert read(tmp_path).records == [bare, own, bare, theirs, bare]
     undo = {"kind": "undo", "id": "1", "annotator": "bob", "world": WORLD}
-    (tmp_path / "c.jsonl").write_text(json.dumps(undo))
+    (tmp_path / "c.jsonl").write_text(json.dumps(undo), encoding="utf-8")
     assert read(tmp_path).records == [bare, own, bare, bare]
 
 
@@ -274,7 +274,7 @@ def test_an_undone_copy_of_another_world_stops_nobody(store):
     kept = store.append(pair(1))
     with pytest.raises(FeedbackError, match=r"1 of 1 labels in .*old.jsonl"):
         read(store.path.parent, world=WORLD)
-    store.path.with_name("undo.jsonl").write_text(json.dumps(undo))
+    store.path.with_name("undo.jsonl").write_text(json.dumps(undo), encoding="utf-8")
     assert read(store.path.parent, world=WORLD).records == [kept]
 
 

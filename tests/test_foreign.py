@@ -7,13 +7,13 @@ import copy
 import json
 import random
 
+from rlhf_lite import models, policies, ppo, rewards, sampling
+from rlhf_lite.training import LanguageConfig, LanguageRun, evaluate_loss
+
 import pytest
 import torch
 from tokenizers import ByteLevelBPETokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
-
-from rlhf_lite import models, policies, ppo, rewards, sampling
-from rlhf_lite.training import LanguageConfig, LanguageRun, evaluate_loss
 
 TEXTS = [
     "Ivo Vane was born in Oxbow.",

@@ -3,17 +3,17 @@
 import json
 from itertools import combinations
 
-import numpy as np
-import pytest
-import torch
-from scipy.stats import linregress
-
 from rlhf_lite import hacking, metrics, models, rewards
 from rlhf_lite.annotators import Reader
 from rlhf_lite.feedback import FeedbackError
 from rlhf_lite.models import ModelError
 from rlhf_lite.optimum import OptimumError
 from rlhf_lite.runtime import DATA
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import linregress
 
 
 @pytest.fixture(name="said", scope="module")
@@ -26,7 +26,10 @@ def said_fixture(world):
         f"{metrics.probe_text(world, 'probe', 'town', person, town)[1]}."
         for town in (person.facts["town"], other)
     )
-    pool, read = json.loads((DATA / "feedback" / "held_out.json").read_text()), Reader(world)
+    pool, read = (
+        json.loads((DATA / "feedback" / "held_out.json").read_text(encoding="utf-8")),
+        Reader(world),
+    )
     texts = (p + r for p, rows in pool["responses"].items() for r in rows)
     mild = (t for t in texts if (r := read(t)).words > 8 and not r.garbled and not r.kinds["true"])
     nothing = next(t for t in mild if not read(t).false + read(t).unsupported)

@@ -6,16 +6,16 @@ import subprocess
 import sys
 import time
 
-import pytest
-import torch
-from tokenizers import ByteLevelBPETokenizer
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
-
 from rlhf_lite import models
 from rlhf_lite.models import ModelError
 from rlhf_lite.runtime import DATA, ROOT
 from rlhf_lite.sampling import sample
 from rlhf_lite.training import CHECKPOINT
+
+import pytest
+import torch
+from tokenizers import ByteLevelBPETokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,8 @@ def gpt2_folder(tmp_path_factory, world):
     )
     bpe.save_model(str(folder))
     (folder / "tokenizer_config.json").write_text(
-        json.dumps({"tokenizer_class": "GPT2Tokenizer", "model_max_length": 1024})
+        json.dumps({"tokenizer_class": "GPT2Tokenizer", "model_max_length": 1024}),
+        encoding="utf-8",
     )
     config = GPT2Config(
         vocab_size=500, n_embd=48, n_layer=12, n_head=12, bos_token_id=0, eos_token_id=0
@@ -85,7 +86,7 @@ def test_the_training_command_goes_on_from_gpt2_and_from_a_checkpoint(gpt2_folde
     command = [sys.executable, "data/make_base.py", "--model", str(gpt2_folder), "--documents", "96",
                "--batch", "8", "--every", "4", "--out", str(tmp_path / "mine")]  # fmt: skip
     started = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
     )
     checkpoint = tmp_path / "mine-training" / CHECKPOINT
     while started.poll() is None and not checkpoint.exists():
@@ -94,13 +95,13 @@ def test_the_training_command_goes_on_from_gpt2_and_from_a_checkpoint(gpt2_folde
     started.communicate()
     if not (tmp_path / "mine").exists():
         assert checkpoint.exists()
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")
         assert done.returncode == 0, done.stderr[-2000:]
         assert "going on from step" in done.stdout
         assert "floor" in done.stderr and "tokens/s" in done.stderr
     model, tokenizer = models.load(tmp_path / "mine")
     assert model.config.n_layer == 12 and len(tokenizer) == 501
-    made = json.loads((tmp_path / "mine" / "made.json").read_text())
+    made = json.loads((tmp_path / "mine" / "made.json").read_text(encoding="utf-8"))
     assert made["steps"] == 24 and made["model"] == str(gpt2_folder)
 
 
@@ -114,7 +115,7 @@ def test_the_training_command_goes_on_from_gpt2_and_from_a_checkpoint(gpt2_folde
 def test_the_training_command_refuses_in_one_sentence(arguments, message, tmp_path):
     command = [sys.executable, "data/make_base.py", *arguments, "--out", str(tmp_path / "mine")]
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", env=environment)
     assert done.returncode == 1 and message in done.stderr
     assert "Traceback" not in done.stderr and len(done.stderr.strip().split("\n")) == 1
 
@@ -130,7 +131,7 @@ def empty(folder):
 
 
 def no_weights(folder):
-    (folder / "config.json").write_text('{"model_type": "gpt2"}')
+    (folder / "config.json").write_text('{"model_type": "gpt2"}', encoding="utf-8")
     return folder
 
 

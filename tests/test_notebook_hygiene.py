@@ -6,9 +6,9 @@ import statistics
 import subprocess
 import sys
 
-import pytest
-
 from rlhf_lite.runtime import ROOT
+
+import pytest
 
 LESSONS = sorted(ROOT.glob("notebooks/[0-9]*.ipynb"))
 BOOKS = LESSONS + sorted(ROOT.glob("notebooks/solutions/*.ipynb"))
@@ -16,7 +16,7 @@ ENDINGS = ("## Take-aways", "## What we left out", "## Exercises", "## Reference
 
 
 def read(path):
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def sources(book, kind):
@@ -108,12 +108,15 @@ class TestEveryLesson:
         assert re.search(r"assert_(all)?close", code)
 
     def test_the_readme_lists_it(self, path):
-        assert path.name in (ROOT / "README.md").read_text()
+        assert path.name in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("command", [["check"], ["format", "--check"]])
 def test_ruff_is_content(command):
     done = subprocess.run(
-        [sys.executable, "-m", "ruff", *command, "."], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", "ruff", *command, "."],
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stdout[-3000:]

@@ -4,11 +4,11 @@ import os
 import sys
 from pathlib import Path
 
+from rlhf_lite.runtime import ROOT
+
 import nbformat
 import pytest
 from nbclient import NotebookClient
-
-from rlhf_lite.runtime import ROOT
 
 BOOKS = sorted(ROOT.glob("notebooks/**/*.ipynb"))
 STATE = "application/vnd.jupyter.widget-state+json"

@@ -3,12 +3,12 @@
 import itertools
 import math
 
+from rlhf_lite import optimum
+from rlhf_lite.optimum import OptimumError
+
 import numpy as np
 import pytest
 from scipy.special import logsumexp
-
-from rlhf_lite import optimum
-from rlhf_lite.optimum import OptimumError
 
 
 def normal_scores(prompts, samples, seed, mean=0.0, sd=1.0):

@@ -5,10 +5,10 @@ import re
 import subprocess
 import sys
 
-import pytest
-
 import rlhf_lite
 from rlhf_lite.runtime import ROOT
+
+import pytest
 
 FILES = sorted((ROOT / "rlhf_lite").glob("[a-z]*.py"))
 ORDER = re.sub(r".*in the order", "", " ".join(rlhf_lite.__doc__.split())).rstrip(".").split(", ")
@@ -31,7 +31,7 @@ def test_the_order_lists_every_module():
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_modules_import_downward_only(path):
     above = set(ORDER[: ORDER.index(path.stem)])
-    assert set(imported(ast.parse(path.read_text()))) <= above
+    assert set(imported(ast.parse(path.read_text(encoding="utf-8")))) <= above
 
 
 def test_an_import_of_a_later_module_is_seen():
@@ -44,7 +44,7 @@ def test_an_import_of_a_later_module_is_seen():
 def test_functions_fit_on_a_screen(path):
     found = [
         (node.name, node.end_lineno - node.lineno + 1)
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.FunctionDef)
     ]
     assert [f for f in found if f[1] > 40] == []
@@ -59,5 +59,7 @@ def test_importing_reads_no_file_and_starts_no_browser():
         f"import {', '.join('rlhf_lite.' + name for name in ORDER)}\n"
         f"print([x for x in opened if x.startswith({str(ROOT / 'data')!r})])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
+    )
     assert done.stdout.strip() == "[]"

@@ -7,6 +7,12 @@ import copy
 import math
 from contextlib import nullcontext
 
+from rlhf_lite import models, policies, ppo, sampling
+from rlhf_lite.policies import PolicyError, adapted, explained_variance, kl_estimates
+from rlhf_lite.ppo import PPOConfig, PPORun, policy_loss
+from rlhf_lite.sampling import encode, exact_kl, response_states
+from rlhf_lite.training import TrainingError, cosine, descend
+
 import numpy as np
 import pytest
 import torch
@@ -23,12 +29,6 @@ from small_runs import (
     weights,
 )
 from torch.nn.functional import log_softmax
-
-from rlhf_lite import models, policies, ppo, sampling
-from rlhf_lite.policies import PolicyError, adapted, explained_variance, kl_estimates
-from rlhf_lite.ppo import PPOConfig, PPORun, policy_loss
-from rlhf_lite.sampling import encode, exact_kl, response_states
-from rlhf_lite.training import TrainingError, cosine, descend
 
 # ---- the three estimates of KL ----
 

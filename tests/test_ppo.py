@@ -19,6 +19,19 @@ sampler in test_sampling.py. Those that have no test:
 import copy
 import math
 
+from rlhf_lite import models, ppo, testbed
+from rlhf_lite.policies import PolicyError
+from rlhf_lite.ppo import (
+    PPOConfig,
+    PPORun,
+    gae,
+    policy_loss,
+    token_rewards,
+    value_loss,
+    whiten,
+)
+from rlhf_lite.runtime import TextError
+
 import numpy as np
 import pytest
 import torch
@@ -36,19 +49,6 @@ from small_runs import (
     weights,
 )
 from torch.nn.functional import log_softmax
-
-from rlhf_lite import models, ppo, testbed
-from rlhf_lite.policies import PolicyError
-from rlhf_lite.runtime import TextError
-from rlhf_lite.ppo import (
-    PPOConfig,
-    PPORun,
-    gae,
-    policy_loss,
-    token_rewards,
-    value_loss,
-    whiten,
-)
 
 
 @pytest.fixture(scope="module")

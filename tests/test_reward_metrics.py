@@ -4,13 +4,13 @@ import itertools
 import math
 from types import SimpleNamespace
 
-import numpy as np
-import pytest
-import torch
-
 from rlhf_lite import sampling
 from rlhf_lite.metrics import best_of_n, pair_accuracy, reliability
 from rlhf_lite.sampling import respond, sample, whole_sentences
+
+import numpy as np
+import pytest
+import torch
 
 # ---- pair accuracy ----
 

@@ -5,11 +5,6 @@ import json
 import math
 import random
 
-import numpy as np
-import pytest
-import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
 from rlhf_lite import models, rewards
 from rlhf_lite.annotators import ASPECTS, Annotator
 from rlhf_lite.feedback import FeedbackError
@@ -17,6 +12,11 @@ from rlhf_lite.models import ModelError
 from rlhf_lite.rewards import RewardConfig, RewardRun, examples
 from rlhf_lite.runtime import DATA, TextError
 from rlhf_lite.training import TrainingError
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 SHIPPED = DATA / "models" / "reward"
 TEXTS = [
@@ -349,7 +349,9 @@ def shipped():
     if not (SHIPPED / "config.json").exists():
         pytest.skip("no data/models/reward yet")
     model, tokenizer = rewards.load_reward(SHIPPED)
-    pool = json.loads((DATA / "feedback" / "held_out.json").read_text())["responses"]
+    pool = json.loads((DATA / "feedback" / "held_out.json").read_text(encoding="utf-8"))[
+        "responses"
+    ]
     return model, tokenizer, [p + r for p, said in pool.items() for r in said[:12]]
 
 

@@ -2,10 +2,10 @@
 
 import json
 
-import pytest
-
 from rlhf_lite import runs
 from rlhf_lite.runs import RunError, read_run, write_run
+
+import pytest
 
 
 def test_a_record_comes_back(tmp_path):
@@ -37,7 +37,7 @@ def drop(text):
 )
 def test_damage_is_named(tmp_path, damage, message):
     path = write_run("mine", {"loss": [1.5, 2.25]}, "x", 0, tmp_path)
-    path.write_text(damage(path.read_text()))
+    path.write_text(damage(path.read_text(encoding="utf-8")), encoding="utf-8")
     with pytest.raises(RunError, match=message):
         read_run("mine", tmp_path)
 

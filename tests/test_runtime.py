@@ -4,9 +4,9 @@ import os
 import subprocess
 import sys
 
-import pytest
-
 from rlhf_lite.runtime import ROOT, TextError, check_texts
+
+import pytest
 
 
 def spin_count(**environment):
@@ -20,7 +20,7 @@ def spin_count(**environment):
         env=kept | environment,
         cwd=ROOT,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
     )
     return done.stdout.split()
 
@@ -42,7 +42,7 @@ def test_torch_reads_it():
     source = "from rlhf_lite.runtime import ROOT; import torch; torch.ones(9).sum()"
     kept = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     done = subprocess.run(
-        [sys.executable, "-c", source], env=kept | {"OMP_DISPLAY_ENV": "VERBOSE"}, cwd=ROOT, capture_output=True, text=True,
+        [sys.executable, "-c", source], env=kept | {"OMP_DISPLAY_ENV": "VERBOSE"}, cwd=ROOT, capture_output=True, encoding="utf-8",
     )  # fmt: skip
     if "GOMP_SPINCOUNT" not in done.stderr:
         pytest.skip("another OpenMP than libgomp")

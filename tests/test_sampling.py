@@ -2,10 +2,6 @@
 
 import math
 
-import pytest
-import torch
-from scipy.stats import chisquare
-
 from rlhf_lite import models, sampling
 from rlhf_lite.sampling import (
     SamplingError,
@@ -16,6 +12,10 @@ from rlhf_lite.sampling import (
     sample,
     token_logprobs,
 )
+
+import pytest
+import torch
+from scipy.stats import chisquare
 
 PROMPTS = ["Ivo Vane", "The hero Norbert Pell was born in Oxbow", "Q:"]
 

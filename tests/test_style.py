@@ -3,13 +3,13 @@
 import io
 import re
 
+from rlhf_lite import plots, widgets
+from rlhf_lite.runtime import ROOT
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from PIL import Image
-
-from rlhf_lite import plots, widgets
-from rlhf_lite.runtime import ROOT
 
 
 @pytest.fixture(autouse=True)

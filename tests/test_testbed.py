@@ -4,15 +4,15 @@ import itertools
 import math
 from dataclasses import replace
 
+from rlhf_lite import models, optimum, testbed
+from rlhf_lite.optimum import OptimumError
+from rlhf_lite.sampling import sample, text_logprobs
+
 import numpy as np
 import pytest
 import torch
 from scipy.special import logsumexp
 from scipy.stats import chisquare
-
-from rlhf_lite import models, optimum, testbed
-from rlhf_lite.optimum import OptimumError
-from rlhf_lite.sampling import sample, text_logprobs
 
 
 @pytest.fixture(scope="module")

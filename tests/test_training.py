@@ -2,9 +2,6 @@
 
 import random
 
-import pytest
-import torch
-
 from rlhf_lite import models
 from rlhf_lite.runtime import TextError
 from rlhf_lite.sampling import text_logprobs
@@ -16,6 +13,9 @@ from rlhf_lite.training import (
     next_token_loss,
     pad_rows,
 )
+
+import pytest
+import torch
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,12 @@ import math
 import random
 from collections import Counter
 
-import numpy as np
-import pytest
-
 from rlhf_lite.grammar import FACTS, Hole
 from rlhf_lite.world import World
 from rlhf_lite.writer import Writer
+
+import numpy as np
+import pytest
 
 
 def sampled(world, count, seed=0, **kwargs):

@@ -2,10 +2,10 @@
 
 import re
 
-import pytest
-
 from rlhf_lite.grammar import WorldError
 from rlhf_lite.world import World
+
+import pytest
 
 
 def edit(name, old, new):
@@ -13,10 +13,10 @@ def edit(name, old, new):
 
     def damage(folder):
         path = folder / name
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         changed = re.sub(old, new, text, count=1, flags=re.M)
         assert changed != text, "the damage did nothing"
-        path.write_text(changed)
+        path.write_text(changed, encoding="utf-8")
 
     return damage
 
@@ -31,21 +31,26 @@ def garble(folder):
 
 def double_person(folder):
     path = folder / "people.csv"
-    rows = path.read_text().split("\n")
-    path.write_text("\n".join([*rows[:3], rows[2], *rows[3:]]))
+    rows = path.read_text(encoding="utf-8").split("\n")
+    path.write_text("\n".join([*rows[:3], rows[2], *rows[3:]]), encoding="utf-8")
 
 
 def drop_column(folder):
     path = folder / "people.csv"
-    path.write_text("\n".join(row.rpartition(",")[0] for row in path.read_text().split("\n")))
+    path.write_text(
+        "\n".join(row.rpartition(",")[0] for row in path.read_text(encoding="utf-8").split("\n")),
+        encoding="utf-8",
+    )
 
 
 def few_frames(folder):
     path = folder / "voices" / "verse.toml"
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     head, rest = text.split("person = [\n", 1)
     body, tail = rest.split("\n]\n", 1)
-    path.write_text(head + "person = [\n" + "\n".join(body.split("\n")[:39]) + "\n]\n" + tail)
+    path.write_text(
+        head + "person = [\n" + "\n".join(body.split("\n")[:39]) + "\n]\n" + tail, encoding="utf-8"
+    )
 
 
 DAMAGES = {

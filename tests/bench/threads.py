@@ -48,7 +48,7 @@ def main():
             time.sleep(1)
             done = subprocess.run(
                 [sys.executable, __file__, "--one"], env=clean | environment,
-                capture_output=True, text=True, check=True,
+                capture_output=True, encoding="utf-8", check=True,
             )  # fmt: skip
             row.append(float(done.stdout))
             if other:

@@ -59,11 +59,11 @@ PROMPTS = 640
 
 def side_ours(task):
     """Take the steps with rlhf_lite; return (stamps, real response tokens of each step, notes)."""
-    import torch
-
     from rlhf_lite import models, rewards
     from rlhf_lite.ppo import PPOConfig, PPORun
     from rlhf_lite.runtime import has_bfloat16
+
+    import torch
 
     torch.set_num_threads(task["threads"])
     policy, tokenizer = models.load(task["base"])
@@ -175,7 +175,7 @@ def memory():
 
 def take_side(path):
     """Run the side that a task file asks for and write what it measured into its result file."""
-    task = json.loads(Path(path).read_text())
+    task = json.loads(Path(path).read_text(encoding="utf-8"))
     side = {"ours": side_ours, "trl": side_trl}[task["side"]]
     stamps, tokens, notes = side(task)
     packages = (*SHARED, "trl", "accelerate", "datasets") if task["side"] == "trl" else SHARED
@@ -183,7 +183,7 @@ def take_side(path):
         "seconds": [b - a for a, b in pairwise(stamps)], "tokens": tokens,
         "peak MB": memory(), "versions": {p: version(p) for p in packages},
     }  # fmt: skip
-    Path(task["result"]).write_text(json.dumps(found | notes))
+    Path(task["result"]).write_text(json.dumps(found | notes), encoding="utf-8")
 
 
 # ---- the comparison ----
@@ -191,7 +191,7 @@ def take_side(path):
 
 def requirements():
     """List what to install for TRL, shared packages pinned as in requirements.txt."""
-    lines = (ROOT / "requirements.txt").read_text().split("\n")
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").split("\n")
     pinned = [line.split("#")[0].strip() for line in lines]
     return [p for p in pinned if p.split("==")[0] in SHARED] + list(PINS)
 
@@ -201,7 +201,7 @@ def environment(folder):
     python, wanted = Path(folder) / "bin" / "python", requirements()
     if python.exists():
         freeze = [python, "-m", "pip", "list", "--format=freeze"]
-        there = subprocess.run(freeze, capture_output=True, text=True, check=True).stdout
+        there = subprocess.run(freeze, capture_output=True, encoding="utf-8", check=True).stdout
         if set(wanted) <= {line.split("+")[0] for line in there.split("\n")}:
             return python
     print(f"installing {' '.join(wanted)} in {folder}", flush=True)
@@ -214,16 +214,16 @@ def run_arm(python, task):
     """Run one arm in a process of its own; return what it measured, as a dict."""
     folder = Path(task["folder"])
     path, threads = folder / "task.json", str(task["threads"])
-    path.write_text(json.dumps(task | {"result": str(folder / "result.json")}))
+    path.write_text(json.dumps(task | {"result": str(folder / "result.json")}), encoding="utf-8")
     quiet = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRL_EXPERIMENTAL_SILENCE")
     env = os.environ | dict.fromkeys(quiet, "1") | {"TOKENIZERS_PARALLELISM": "false"}
     env |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     done = subprocess.run(
-        [python, __file__, "--side", path], env=env, cwd=ROOT, capture_output=True, text=True
+        [python, __file__, "--side", path], env=env, cwd=ROOT, capture_output=True, encoding="utf-8"
     )
     if done.returncode:
         sys.exit(f"{task['side']} {task['precision']} failed:\n{done.stderr[-4000:]}")
-    return json.loads((folder / "result.json").read_text())
+    return json.loads((folder / "result.json").read_text(encoding="utf-8"))
 
 
 def measure(python, args, folder):
