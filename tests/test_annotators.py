@@ -310,6 +310,8 @@ def test_the_shipped_calibration_holds_for_other_people(people, reader, held_out
 def test_information_by_hand():
     assert information(np.eye(5)) == pytest.approx(math.log2(5))
     assert information([[0.2, 0.3, 0.5]] * 5) == pytest.approx(0, abs=1e-12)
+    rare = 1 - (-(0.02 * math.log2(0.02) + 0.98 * math.log2(0.98)))
+    assert information([[0.02, 0.98], [0.98, 0.02]]) == pytest.approx(rare)
     entropy = -(0.75 * math.log2(0.75) + 0.25 * math.log2(0.25))
     assert information([[0.75, 0.25], [0.25, 0.75]]) == pytest.approx(1 - entropy)
 

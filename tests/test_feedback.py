@@ -616,3 +616,10 @@ def test_preferences_pass_through_the_preprocessing_of_trl(preference_file, tmp_
             assert parts["prompt_ids"] + parts[f"{side}_ids"] == row[f"{side}_ids"]
         assert tokenizer.decode(parts["prompt_ids"]) == told["prompt"]
     print(f"TRL {trl.__version__}: {ready} and {split}")
+
+
+def test_a_store_makes_the_folders_that_it_needs(tmp_path):
+    store = LabelStore(tmp_path / "class" / "monday" / "ada.jsonl", "ada", WORLD)
+    store.append({"kind": "demonstration", "prompt": "Ivo Vane", "response": " sang."})
+    store.append({"kind": "demonstration", "prompt": "Edda Moss", "response": " sang."})
+    assert len(store.records().records) == 2

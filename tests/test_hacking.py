@@ -286,3 +286,11 @@ def test_a_proxy_from_hasty_labels_overrates_claims(world, said):
         a, b = hacking.BagOfWords(rewards.examples("preference", records))([lie, nothing])
         worth[checked] = float(a - b)
     assert worth[0.0] > 0 > worth[1.0]
+
+
+def test_pairs_of_like_length_by_hand():
+    """Gaps of 0, 2 and 3 words: the first two are alike; one is won, one is a tie."""
+    wins, number = hacking.matched_wins(
+        [1.0, 5.0, 9.0], [0.0, 5.0, 0.0], [10, 12, 20], [10, 10, 17]
+    )
+    assert (wins, number) == (0.75, 2)

@@ -37,6 +37,9 @@ def test_the_floor_is_below_any_model(tiny, world):
     assert row["excess"] == pytest.approx(row["loss"] / row["floor"] - 1)
     exact = np.mean([-world.log_prob(d.text) for d in documents])
     assert row["floor"] == pytest.approx(exact)
+    tokens = np.mean([len(tiny[1](d.text)["input_ids"]) + 1 for d in documents])
+    assert row["floor_token"] == pytest.approx(exact / tokens)
+    assert row["loss_token"] == pytest.approx(row["loss"] / tokens)
 
 
 def test_next_token_truth_adds_up_and_is_spelt_as_the_tokenizer_does(tiny, world):

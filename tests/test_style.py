@@ -1,5 +1,7 @@
 """In class every figure grows, whatever size it asks for, and nothing in it moves."""
 
+import base64
+import importlib.util
 import io
 import re
 
@@ -14,8 +16,8 @@ from PIL import Image
 
 @pytest.fixture(autouse=True)
 def usual_size():
-    yield
-    plots.use_style()
+    with plt.rc_context():
+        yield
     plt.close("all")
 
 
@@ -54,6 +56,26 @@ def test_the_pictures_of_widgets_grow_too():
         figure = plt.subplots(figsize=(5, 2))[0]
         widths.append(Image.open(io.BytesIO(widgets.figure_png(figure))).size[0])
     assert widths == [500, 700]
+
+
+def test_a_light_picture_keeps_its_rare_colours(world):
+    """Eight dots of a legend beside a cloud of half transparent points, as in notebook 01."""
+    spec = importlib.util.spec_from_file_location("execute", ROOT / "notebooks" / "execute.py")
+    execute = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(execute)
+    plots.use_style()
+    figure, ax = plt.subplots(figsize=(6.4, 3.5))
+    rng, colours = np.random.default_rng(0), list(world.colours.values())
+    ax.scatter(*rng.beta(1, 4, (2, 500)), c=[colours[i % 8] for i in range(500)], alpha=0.75)
+    for voice, colour in world.colours.items():
+        ax.plot([], [], "o", color=colour, label=voice)
+    ax.legend(loc="right")
+    png = widgets.figure_png(figure)
+    light = base64.b64decode(execute.lighten(base64.b64encode(png)))
+    before, after = (
+        np.asarray(Image.open(io.BytesIO(x)).convert("RGB"), int) for x in (png, light)
+    )
+    assert np.abs(before - after).max() < 30 and len(light) < len(png) / 2
 
 
 def test_no_notebook_sets_its_own_dots():
