@@ -192,12 +192,12 @@ class _RoomyLayer(DynamicLayer):
 
 def _probs(logprobs, tokenizer, temperature, top_p):
     """Return the probabilities (B, V) to draw from, 0 for what is no token of a text."""
-    probs = logprobs.exp()
+    allowed = logprobs.clone()
+    allowed[:, tokenizer.pad_token_id] = -torch.inf
+    allowed[:, len(tokenizer) :] = -torch.inf
     if temperature != 1 or top_p < 1:
-        probs = filter_logits(logprobs, temperature, top_p).exp()
-    probs[:, tokenizer.pad_token_id] = 0
-    probs[:, len(tokenizer) :] = 0
-    return probs
+        allowed = filter_logits(allowed, temperature, top_p)
+    return allowed.exp()
 
 
 def _draw(probs, generator):
