@@ -45,6 +45,6 @@ def test_notebook_01_runs_and_its_widget_answers_to_the_keyboard(lab, browser):
     box.send_keys(Keys.CONTROL, "a")
     box.send_keys("goose " * 330, Keys.ENTER)
     wait(
-        lambda: "expected fewer than the context" in browser.execute_script(VIEW)["text"],
+        lambda: "expected fewer than the 320 that the context leaves" in browser.execute_script(VIEW)["text"],
         60, "the sentence about a prompt that is too long",
     )  # fmt: skip
