@@ -12,7 +12,7 @@ import os
 __version__ = "0.1.0"
 
 # Torch's threads wait for each other spinning, and for long. Beside one other busy program on two
-# cores a step of PPO then takes 22 s instead of 2; spinning 5,000 turns at most, it takes 5. Read
+# cores a step of PPO then takes 29 s instead of 2; spinning 5,000 turns at most, it takes 5. Read
 # when torch is loaded, so rlhf_lite must be imported before it.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
