@@ -76,6 +76,8 @@ def test_a_light_picture_keeps_its_rare_colours(world):
         np.asarray(Image.open(io.BytesIO(x)).convert("RGB"), int) for x in (png, light)
     )
     assert np.abs(before - after).max() < 30 and len(light) < len(png) / 2
+    grid = (before == 0xE6).all(-1)
+    assert grid.sum() > 1000 and np.abs(before - after)[grid].mean() < 0.5
 
 
 def test_no_notebook_sets_its_own_dots():
