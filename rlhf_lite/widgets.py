@@ -36,6 +36,7 @@ CARD = (
 )
 NOBODY = "#9A9A9A"
 FAULT = f"text-decoration:underline wavy {WARNING}"
+AS_DRAWN = {"max_width": "100%", "align_self": "flex-start"}  # a box would stretch its pictures
 VERDICTS = {"true": ("✓", GREEN), "false": ("✗", WARNING), "unsupported": ("?", NOBODY)}
 
 
@@ -132,7 +133,7 @@ def _explorer(rows, watched, show, cards=True):
     any. The picture is as wide as it was drawn, so in class mode it grows.
     """
     status, below = ipywidgets.HTML(), ipywidgets.HTML()
-    picture = ipywidgets.Image(format="png", layout={"max_width": "100%", "visibility": "hidden"})
+    picture = ipywidgets.Image(format="png", layout=AS_DRAWN | {"visibility": "hidden"})
 
     def draw(_=None):
         try:
