@@ -130,7 +130,8 @@ def fit(model, tokenizer, name="this model"):
         tokenizer.add_special_tokens({"pad_token": PAD})
         if len(tokenizer) > rows:
             model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-            model.get_input_embeddings().weight.data[rows:] = 0
+            for table in (model.get_input_embeddings(), model.lm_head):
+                table.weight.data[rows:] = 0
             model.lm_head.register_forward_hook(_without_last)
     model.config.pad_token_id = tokenizer.pad_token_id
     for part in model.modules():

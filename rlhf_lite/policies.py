@@ -173,7 +173,7 @@ def explained_variance(values, returns):
     return float(1 - (returns - values).var(unbiased=False) / total) if total > 0 else 0.0
 
 
-def check_scores(scores, texts, step=None):
+def settle_scores(scores, texts, step=None):
     """Return what a score function said of texts as float32 (N,), detached.
 
     step: for the message. Raises PolicyError unless that is one finite number a text.
@@ -257,7 +257,7 @@ def draw(policy, reference, tokenizer, prompts, score, count=12, seed=0, batch=5
             table = token_logprobs(reference, tokens, mask) * drawn.response[at : at + rows]
             theirs.append(table.sum(1))
     shape = len(prompts), count
-    found = check_scores(score(texts), texts).reshape(shape)
+    found = settle_scores(score(texts), texts).reshape(shape)
     rowed = [texts[i : i + count] for i in range(0, len(texts), count)]
     both = (torch.cat(t).cpu().reshape(shape) for t in (logprobs, theirs))
     return Draws(rowed, found.cpu(), *both)
@@ -507,7 +507,7 @@ class PolicyRun:
 
     def _score(self, texts):
         """Score texts with the caller's function, checked."""
-        return check_scores(self.score(texts), texts, self.step)
+        return settle_scores(self.score(texts), texts, self.step)
 
     def _check_rollout(self, rollout):
         """Go back to the last good policy and raise PolicyError where this one has run away."""

@@ -21,7 +21,7 @@ from rlhf_lite.policies import (
     fill,
     kl_estimates,
 )
-from rlhf_lite.runtime import autocast
+from rlhf_lite.runtime import autocast, check_texts
 from rlhf_lite.training import digest, encode_rows, next_token_loss, pad_rows
 
 import torch
@@ -193,16 +193,16 @@ class PPORun(PolicyRun):
         torch.nn.init.zeros_(self.value_head.weight)
         torch.nn.init.zeros_(self.value_head.bias)
         super().__init__(policy, reference, tokenizer, prompts, score, config)
-        self.rows = self._ptx_rows(documents)
-        self.documents = documents if self.rows else []
+        self.documents = check_texts(documents or [], "documents") if config.ptx_coef else []
+        self.rows = self._ptx_rows()
 
-    def _ptx_rows(self, documents):
+    def _ptx_rows(self):
         """Encode the documents of PPO-ptx, or raise PolicyError where they are missing."""
         if not self.config.ptx_coef:
             return None
-        if not documents:
+        if not self.documents:
             raise PolicyError("ptx_coef is above 0 without documents; expected a list of texts")
-        return encode_rows(self.tokenizer, documents, context_of(self.policy))
+        return encode_rows(self.tokenizer, self.documents, context_of(self.policy))
 
     def identity(self):
         """Return what a PolicyRun names, and the documents of PPO-ptx and the critic's trunk."""

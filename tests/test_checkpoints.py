@@ -113,7 +113,7 @@ def test_another_run_does_not_go_on(wordy, tmp_path, change, words):
 
 def test_other_documents_do_not_go_on(wordy, tmp_path):
     start(wordy, documents=DOCUMENTS, ptx_coef=1.0).save(tmp_path)
-    start(wordy, documents=DOCUMENTS, ptx_coef=1.0).load(tmp_path)
+    start(wordy, documents=(d for d in DOCUMENTS), ptx_coef=1.0).load(tmp_path)
     with pytest.raises(TrainingError, match="its documents is"):
         start(wordy, documents=DOCUMENTS[:3], ptx_coef=1.0).load(tmp_path)
 
@@ -334,7 +334,7 @@ def test_fresh_samples_need_good_parts(wordy, change, words):
 
 
 def test_ppo_documents_must_be_texts(wordy):
-    with pytest.raises(ValueError, match="texts is one string"):
+    with pytest.raises(ValueError, match="documents is one string"):
         PPORun(
             copy.deepcopy(wordy[0]),
             None,

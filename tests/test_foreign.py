@@ -113,6 +113,16 @@ def test_two_loads_are_one_model(folder):
     assert models.checksum(left) == models.checksum(right)
 
 
+def test_two_loads_are_one_model_where_the_head_is_its_own(folder, tmp_path):
+    model = GPT2LMHeadModel.from_pretrained(folder, tie_word_embeddings=False)
+    model.lm_head.weight = torch.nn.Parameter(model.transformer.wte.weight.detach() * 2)
+    model.save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path)
+    loaded = [models.load(tmp_path)[0] for _ in range(2)]
+    assert loaded[0].lm_head.weight is not loaded[0].transformer.wte.weight
+    assert models.checksum(loaded[0]) == models.checksum(loaded[1])
+
+
 def test_no_pad_is_ever_drawn(folder):
     """300 responses, at temperature 1 and at 3, cut and uncut: every token is one of the 500, and all were probable."""
     model, tokenizer = models.load(folder)

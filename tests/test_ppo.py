@@ -487,7 +487,7 @@ def test_bad_dials_get_one_sentence(dials, words):
         ({"prompts": ["Ivo \ud800"]}, "prompts[0] holds half a character"),
         ({"max_new_tokens": 96}, "max_new_tokens is 96; expected at most 94"),
         ({"max_new_tokens": 1000}, "max_new_tokens is 1000; expected at most 94"),
-        ({"ptx_coef": 1.0, "documents": "Ivo Vane"}, "texts is one string"),
+        ({"ptx_coef": 1.0, "documents": "Ivo Vane"}, "documents is one string"),
         ({"score": lambda texts: None}, "returned a NoneType that holds no numbers"),
         ({"score": lambda texts: {"score": 1.0}}, "returned a dict that holds no numbers"),
         ({"score": lambda texts: ["good"] * 16}, "returned a list that holds no numbers"),
