@@ -15,11 +15,10 @@ import shutil
 import sys
 from pathlib import Path
 
-from rlhf_lite import models, runs
-from rlhf_lite.grammar import WorldError
+from rlhf_lite import models, records
 from rlhf_lite.runtime import DATA, pick_device, seed_everything
 from rlhf_lite.training import CHECKPOINT, LanguageConfig, LanguageRun, TrainingError
-from rlhf_lite.world import World
+from rlhf_lite.world import World, WorldError
 
 import torch
 from tqdm import tqdm
@@ -43,7 +42,7 @@ def options():
 
 
 def main():
-    runs.plain_output()
+    records.plain_output()
     args = options()
     seed_everything(args.seed)
     world = World(leave_out=args.leave_out)

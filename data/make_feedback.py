@@ -11,21 +11,14 @@ each record.
 import argparse
 import json
 
-from rlhf_lite import models, runs
-from rlhf_lite.annotators import (
-    ASPECTS,
-    Panel,
-    Reader,
-    calibrate,
-    draw_prompts,
-    edits,
-    information,
-    load_annotators,
-)
+from rlhf_lite import models
+from rlhf_lite.annotators import ASPECTS, Labeller, Reader, calibrate, information, load_annotators
+from rlhf_lite.edits import edits
 from rlhf_lite.feedback import fingerprint, write
+from rlhf_lite.records import plain_output, write_record
 from rlhf_lite.runtime import DATA, pick_device
 from rlhf_lite.sampling import respond
-from rlhf_lite.world import World
+from rlhf_lite.world import World, draw_prompts
 
 import numpy as np
 from tqdm import tqdm
@@ -127,7 +120,7 @@ def ask_everybody(world, people, read_text, pool, stamp):
     for number, person in enumerate(people.values()):
         for sitting, name in enumerate((person.name, f"{person.name} 2")):
             seed = SEED + 200 + 2 * number + sitting
-            panel = Panel(world, person, seed, read_text, stamp | {"annotator": name})
+            panel = Labeller(world, person, seed, read_text, stamp | {"annotator": name})
             found += [panel.prefer(*pair) for pair in pairs]
     return found
 
@@ -142,28 +135,28 @@ def bits(world, people, read_text, pool, samples, rng):
         rows = {k: [] for k in COUNTS}
         for person in people.values():
             u = [person.utility(read_text(prompt + r)) for r in said]
-            rows["preference"].append(person.preference_odds(u[0], u[1]))
-            rows["rating"].append(person.rating_odds(u[0]))
-            rows["demonstration"].append(person.choice_odds(u))
+            rows["preference"].append(person.preference_probs(u[0], u[1]))
+            rows["rating"].append(person.rating_probs(u[0]))
+            rows["demonstration"].append(person.choice_probs(u))
             rows["correction"].append(
-                person.choice_odds([person.utility(read_text(prompt + r)) for r in edited])
+                person.choice_probs([person.utility(read_text(prompt + r)) for r in edited])
             )
-            rows["critique"].append(joint(person.critique_odds(read_text(prompt + said[0]))))
-        for kind, odds in rows.items():
-            table[kind].append(information(odds))
+            rows["critique"].append(joint(person.critique_probs(read_text(prompt + said[0]))))
+        for kind, probs in rows.items():
+            table[kind].append(information(probs))
     return {k: (float(np.mean(v)), float(np.std(v) / np.sqrt(len(v)))) for k, v in table.items()}
 
 
-def joint(odds):
+def joint(probs):
     """Return the probabilities of all 2^8 sets of remarks, given that of each."""
     found = np.ones(1)
-    for p in odds:
+    for p in probs:
         found = np.concatenate([found * (1 - p), found * p])
     return found
 
 
 def main():
-    runs.plain_output()
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--pool", action="store_true", help="make the pools of base samples only")
     args = parser.parse_args()
@@ -176,7 +169,7 @@ def main():
     stamp = {"world": fingerprint()}
     for number, (kind, count) in enumerate(COUNTS.items()):
         rng = np.random.default_rng(SEED + number)
-        panel = Panel(world, people["scholar"], SEED + 100 + number, read_text, stamp)
+        panel = Labeller(world, people["scholar"], SEED + 100 + number, read_text, stamp)
         records = ask(panel, kind, pool, count, rng)
         if kind == "preference":
             write(FOLDER / "ties.jsonl", [r for r in records if r["tie"]])
@@ -189,7 +182,7 @@ def main():
         "bits": bits(world, people, read_text, held_out, 400, np.random.default_rng(SEED + 30)),
         "aspects": list(ASPECTS),
     }
-    runs.write_run("feedback", results, "python data/make_feedback.py", SEED)
+    write_record("feedback", results, "python data/make_feedback.py", SEED)
     for kind, (mean, error) in results["bits"].items():
         print(f"{kind:14s} {mean:z.3f} +- {error:.3f} bits a label about whose values these are")
 

@@ -6,7 +6,7 @@ The predictions stand in data/claims.toml, the numbers in data/runs; what stands
 marks in README.md is replaced.
 """
 
-from rlhf_lite.claims import scoreboard
+from rlhf_lite.predictions import scoreboard
 from rlhf_lite.runtime import ROOT
 
 MARKS = "<!-- scoreboard -->", "<!-- end of the scoreboard -->"

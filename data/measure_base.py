@@ -11,8 +11,8 @@ import random
 import sys
 from pathlib import Path
 
-from rlhf_lite import metrics, models, runs
-from rlhf_lite.plots import bin_exposures
+from rlhf_lite import knowledge, models, records
+from rlhf_lite.knowledge import bin_exposures
 from rlhf_lite.runtime import DATA, pick_device
 from rlhf_lite.sampling import sample
 from rlhf_lite.world import World
@@ -23,10 +23,10 @@ import numpy as np
 def exposures_of(world, seed):
     """Return the recorded exposures of the corpus, counted first where there is no record."""
     try:
-        return runs.read_run("exposures")["results"]
-    except runs.RunError:
+        return records.read_record("exposures")["results"]
+    except records.RecordError:
         counts = world.exposures(world.corpus(seed))
-        runs.write_run("exposures", counts, "python data/measure_base.py", seed)
+        records.write_record("exposures", counts, "python data/measure_base.py", seed)
         return counts
 
 
@@ -37,24 +37,24 @@ def measure(model, tokenizer, world, exposures, seed, size):
     print("held-out loss ...", flush=True)
     results = {
         "entropies": {k: list(v) for k, v in world.entropies(2 * size, seed).items()},
-        "loss": metrics.held_out_loss(model, tokenizer, world, held_out),
+        "loss": knowledge.held_out_loss(model, tokenizer, world, held_out),
     }
     print("unconditional samples ...", flush=True)
-    results["samples"] = metrics.read_samples(
+    results["samples"] = knowledge.read_samples(
         world, sample(model, tokenizer, size, seed=seed, max_new_tokens=300).texts
     )
     print("recall ...", flush=True)
-    rows = metrics.recall(model, tokenizer, world, world.people, exposures)
+    rows = knowledge.recall(model, tokenizer, world, world.people, exposures)
     results["recall"] = [
         [r["name"], r["kind"], r["exposure"], round(r["truth"], 4), int(r["hit"])] for r in rows
     ]
     known = [p for p in world.people if p.exposure >= 100]
-    results["tabloid"] = metrics.tabloid_rates(model, tokenizer, world, known, exposures)
-    results["pronouns"] = metrics.pronoun_rates(model, tokenizer, world)
+    results["tabloid"] = knowledge.tabloid_rates(model, tokenizer, world, known, exposures)
+    results["pronouns"] = knowledge.pronoun_rates(model, tokenizer, world)
     print("posterior as the prompt grows ...", flush=True)
-    openings = metrics.mild_openings(world, max(2, size // 100), seed=seed)
+    openings = knowledge.mild_openings(world, max(2, size // 100), seed=seed)
     curves = [
-        metrics.posterior_curve(model, tokenizer, world, o, samples=128, seed=seed)
+        knowledge.posterior_curve(model, tokenizer, world, o, samples=128, seed=seed)
         for o in openings
     ]
     results["posterior"] = [
@@ -95,14 +95,14 @@ def report(results):
         )
     for name, key in (("tabloid", "rate"), ("pronouns", "recorded")):
         x, y = zip(*((r[key], r["model"]) for r in results[name]))
-        print(name, len(x), {k: round(v, 3) for k, v in metrics.calibration(x, y).items()})
+        print(name, len(x), {k: round(v, 3) for k, v in knowledge.calibration(x, y).items()})
     exact = [row for c in results["posterior"] for row in c["exact"]]
     implied = [row for c in results["posterior"] for row in c["implied"]]
-    print("posterior", {k: round(v, 3) for k, v in metrics.calibration(exact, implied).items()})
+    print("posterior", {k: round(v, 3) for k, v in knowledge.calibration(exact, implied).items()})
 
 
 def main():
-    runs.plain_output()
+    records.plain_output()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", default=str(DATA / "models" / "base"))
     parser.add_argument("--seed", type=int, default=0)
@@ -118,7 +118,9 @@ def main():
     results["training"] = json.loads(made.read_text(encoding="utf-8")) if made.exists() else None
     report(results)
     name = Path(args.model).name
-    print("wrote", runs.write_run(name, results, "python data/measure_base.py", args.seed).name)
+    print(
+        "wrote", records.write_record(name, results, "python data/measure_base.py", args.seed).name
+    )
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import copy
 import json
 import time
 
-from rlhf_lite import direct, optimum, policies, ppo, runs, testbed
+from rlhf_lite import direct, optimum, policies, ppo, records, testbed
 from rlhf_lite.runtime import DATA
 
 import numpy as np
@@ -211,11 +211,11 @@ def rests():
     best = testbed.optimal_logprobs(BED.base_logprobs, scores, BED_COEF)
 
     def rows(table):
-        odds = np.exp(table)
+        probs = np.exp(table)
         return {
-            "to base": (odds * (table - BED.base_logprobs)).sum(1).tolist(),
-            "to best": (odds * (table - best)).sum(1).tolist(),
-            "score": (odds * scores).sum(1).tolist(),
+            "to base": (probs * (table - BED.base_logprobs)).sum(1).tolist(),
+            "to best": (probs * (table - best)).sum(1).tolist(),
+            "score": (probs * scores).sum(1).tolist(),
         }
 
     found = {"pi*": rows(best)}
@@ -384,7 +384,7 @@ def claims_of(bed, lm):
     if {"RLOO, k = 4", "DPO online", "DPO offline"} <= set(lm):
         best = optimum.Pool.read(DATA / "runs" / "pool.npz").at(LM_COEF, 10)
         share = {m: [optimum.share(a["objective"], best) for a in lm[m]] for m in lm}
-        theirs = runs.read_run("ppo")["results"]["claims"]["share of the gain at 0.54"]
+        theirs = records.read_record("ppo")["results"]["claims"]["share of the gain at 0.54"]
         found |= {
             "share of the gain, RLOO - PPO": less(share["RLOO, k = 4"], theirs),
             "share of the gain, DPO online - offline": less(
@@ -395,7 +395,7 @@ def claims_of(bed, lm):
 
 
 def main():
-    runs.plain_output()
+    records.plain_output()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--bed", action="store_true", help="the testbed alone")
     parser.add_argument("--seeds", type=int, default=3, help="seeds on the language model")
@@ -411,7 +411,7 @@ def main():
     bed = bed_results()
     lm = lm_results(SEEDS[: args.seeds], train=not (args.bed or args.record))
     results = {"bed": bed, "lm": lm, "lm coef": LM_COEF, "claims": claims_of(bed, lm)}
-    runs.write_run("direct", results, "python data/measure_direct.py", list(SEEDS))
+    records.write_record("direct", results, "python data/measure_direct.py", list(SEEDS))
     print("wrote data/runs/direct.json")
 
 

@@ -15,12 +15,12 @@ import time
 import zlib
 from dataclasses import dataclass
 
-from rlhf_lite import hacking, models, ppo, rewards, runs
-from rlhf_lite.annotators import Reader, calibrate, draw_prompts
+from rlhf_lite import annotators, hacking, models, ppo, records, rewards
+from rlhf_lite.annotators import Reader, calibrate
 from rlhf_lite.feedback import fingerprint
 from rlhf_lite.runtime import DATA, autocast
 from rlhf_lite.sampling import respond
-from rlhf_lite.world import World
+from rlhf_lite.world import World, draw_prompts
 
 import numpy as np
 import torch
@@ -68,7 +68,7 @@ class Bench:
         self.base, self.tokenizer = models.load(DATA / "models" / "base")
         self.read = Reader(self.world)
         self.asked = make_pool(self.world)
-        gold = hacking.auditor(self.world)
+        gold = annotators.auditor(self.world)
         few = [
             np.array([gold.utility(self.read(p + r)) for r in said[:40]])
             for p, said in self.asked.items()
@@ -85,7 +85,7 @@ class Bench:
 
     def labels(self, count, seed, checked=CHECKED, per_word=0.0, pool=None):
         """Return `count` preferences of people who check each claim with probability `checked`."""
-        panel = hacking.HastyPanel(
+        panel = annotators.HastyLabeller(
             self.world, self.auditor, 20_000 + seed, self.read, {"world": fingerprint()},
             checked, per_word,
         )  # fmt: skip
@@ -96,8 +96,8 @@ class Bench:
         """Train a proxy of one size; return its score function of texts."""
         rows = rewards.examples("preference", records)
         if size == "bag":
-            return hacking.BagOfWords(rows)
-        base = hacking.first_layers(self.base, 1) if size == "one layer" else self.base
+            return rewards.BagOfWords(rows)
+        base = models.first_layers(self.base, 1) if size == "one layer" else self.base
         config = rewards.RewardConfig(
             passes=passes_for(len(rows)), batch=min(32, max(8, len(rows) // 10)), seed=seed
         )
@@ -283,7 +283,7 @@ def score_of(own, kind, seed):
         for m in (members if kind == "worst" else members[:1])
     ]
     if kind == "worst":
-        return lambda texts: hacking.ensemble(torch.stack([s(texts) for s in scorers]), "worst")
+        return lambda texts: rewards.ensemble(torch.stack([s(texts) for s in scorers]), "worst")
     if kind == "length":
         table = np.load(FOLDER / f"{members[0]}.npy")
         slope = np.polyfit(own.words.ravel(), table.ravel(), 1)[0]
@@ -446,8 +446,8 @@ def ensembles(own):
         names = [f"whole {FEW} {seed}", *(f"member {m} {seed}" for m in range(1, MEMBERS))]
         tables = np.stack([np.load(FOLDER / f"{n}.npy") for n in names])
         shape = tables.shape[1:]
-        for how in hacking.ENSEMBLES:
-            joined = hacking.ensemble(tables.reshape(MEMBERS, -1), how).numpy().reshape(shape)
+        for how in rewards.ENSEMBLES:
+            joined = rewards.ensemble(tables.reshape(MEMBERS, -1), how).numpy().reshape(shape)
             found.setdefault(how, []).append(hacking.push(joined, own.gold, NS).tolist())
         single = np.mean([hacking.push(t, own.gold, NS) for t in tables], 0)
         found.setdefault("single", []).append(single.tolist())
@@ -600,7 +600,7 @@ def finish(own, done):
         | {f"fall on strangers, {k}": clustered([hacking.fall(c) for c in v])
            for k, v in fresh.items()},
     }  # fmt: skip
-    runs.write_run("hacking", results, "python data/measure_hacking.py", list(SEEDS))
+    records.write_record("hacking", results, "python data/measure_hacking.py", list(SEEDS))
     print("wrote data/runs/hacking.json")
 
 
@@ -612,7 +612,7 @@ def run_arm(own, name):
 
 
 def main():
-    runs.plain_output()
+    records.plain_output()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--pool", action="store_true", help="draw the base samples again")
     parser.add_argument("--fresh", action="store_true", help="only the test on other strangers")

@@ -22,18 +22,18 @@ from multiprocessing import get_context
 from rlhf_lite import (
     diversity,
     feedback,
-    metrics,
+    knowledge,
     models,
     optimum,
     policies,
     ppo,
+    records,
     rewards,
-    runs,
     sampling,
 )
-from rlhf_lite.annotators import Reader, draw_prompts, load_annotators
+from rlhf_lite.annotators import Reader, load_annotators
 from rlhf_lite.runtime import DATA
-from rlhf_lite.world import World
+from rlhf_lite.world import World, draw_prompts
 
 import numpy as np
 import torch
@@ -164,9 +164,9 @@ class Faulty(ppo.PPORun):
         plain = sampling._draw
         if self.fault == "filtered":
 
-            def filtered(odds, generator):
-                least = odds.topk(4).values[:, -1:]
-                return plain(odds.where(odds >= least, 0), generator)
+            def filtered(probs, generator):
+                least = probs.topk(4).values[:, -1:]
+                return plain(probs.where(probs >= least, 0), generator)
 
             sampling._draw = filtered
         try:
@@ -306,8 +306,8 @@ def two_tasks(policy):
     """Compare what a policy knows with what it can make up: facts asked for, heroes told of."""
     own = bench()
     known = [p for p in own.world.people if p.exposure >= 500][::3]
-    counts = runs.read_run("exposures")["results"]
-    asked = metrics.recall(policy, own.tokenizer, own.world, known, counts)
+    counts = records.read_record("exposures")["results"]
+    asked = knowledge.recall(policy, own.tokenizer, own.world, known, counts)
     heroes = [f"The hero {p.name}" for p in known[:4]]
     told = sampling.sample(policy, own.tokenizer, heroes * 50, 48, seed=3, batch=200)
     texts = sampling.responses_cut(told, own.tokenizer)[0]
@@ -470,12 +470,12 @@ def finish(done):
         "people": PEOPLE, "fixed prompts": [bench().prompts[i] for i in FIXED],
         "claims": claims_of(done, best, base),
     }  # fmt: skip
-    runs.write_run("ppo", results, "python data/measure_ppo.py", list(SEEDS))
+    records.write_record("ppo", results, "python data/measure_ppo.py", list(SEEDS))
     print("wrote data/runs/ppo.json")
 
 
 def main():
-    runs.plain_output()
+    records.plain_output()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--pool", action="store_true", help="draw the base samples again")
     parser.add_argument("--only", help="train one arm and print what was found")

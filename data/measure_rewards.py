@@ -13,12 +13,14 @@ import json
 import time
 from dataclasses import replace
 
-from rlhf_lite import metrics, models, rewards, runs
-from rlhf_lite.annotators import Panel, Reader, draw_prompts, edits, load_annotators
+from rlhf_lite import judging, knowledge, models, optimum, rewards
+from rlhf_lite.annotators import Labeller, Reader, load_annotators
+from rlhf_lite.edits import edits
 from rlhf_lite.feedback import fingerprint
+from rlhf_lite.records import plain_output, read_record, write_record
 from rlhf_lite.runtime import DATA, pick_device
 from rlhf_lite.sampling import respond
-from rlhf_lite.world import World
+from rlhf_lite.world import World, draw_prompts
 
 import numpy as np
 from make_feedback import CHOICES, FOLDER, ask, make_pool
@@ -62,12 +64,12 @@ class Bench:
         rng = np.random.default_rng(10_000 + seed)
         stamp = {"world": fingerprint()}
         if not offset:
-            panel = Panel(self.world, person, 20_000 + seed, self.read, stamp)
+            panel = Labeller(self.world, person, 20_000 + seed, self.read, stamp)
             return ask(panel, kind, self.pool, count, rng)
         found = []
         for number, shift in enumerate(rng.normal(0, offset, raters)):
             rater = replace(person, offset=float(shift))
-            panel = Panel(self.world, rater, 30_000 + 100 * seed + number, self.read, stamp)
+            panel = Labeller(self.world, rater, 30_000 + 100 * seed + number, self.read, stamp)
             found += ask(panel, kind, self.pool, count // raters, rng)
         return [found[i] for i in rng.permutation(len(found))]
 
@@ -106,12 +108,12 @@ class Bench:
         flat = rewards.score(model, self.tokenizer, texts).numpy()
         parts = np.split(flat, np.cumsum([len(u) for u in truth])[:-1])
         pairs = [
-            metrics.pair_accuracy(s, u, self.scholar.rationality) for s, u in zip(parts, truth)
+            judging.pair_accuracy(s, u, self.scholar.rationality) for s, u in zip(parts, truth)
         ]
         accuracy, ceiling = np.mean(pairs, axis=0)
         ranks = [spearmanr(s, u).statistic if s.std() > 0 else 0.0 for s, u in zip(parts, truth)]
-        best = [metrics.best_of_n(s, u, 16) - u.mean() for s, u in zip(parts, truth)]
-        oracle = [metrics.best_of_n(u, u, 16) - u.mean() for u in truth]
+        best = [optimum.best_of_n(s, u, 16) - u.mean() for s, u in zip(parts, truth)]
+        oracle = [optimum.best_of_n(u, u, 16) - u.mean() for u in truth]
         words = np.array([len(t.split()) for t in texts])
         return {
             "accuracy": float(accuracy), "ceiling": float(ceiling), "rank": float(np.mean(ranks)),
@@ -148,7 +150,8 @@ class Bench:
             true = person.facts[kind]
             if true and other and other not in (true, person.tabloid, person.name):
                 texts = (
-                    metrics.probe_text(self.world, "probe", kind, person, v) for v in (true, other)
+                    knowledge.probe_text(self.world, "probe", kind, person, v)
+                    for v in (true, other)
                 )
                 rows.append(tuple(f"{whole}." for _, whole in texts))
         return rows
@@ -230,7 +233,7 @@ def density_ratio_error(bench):
     prompt = next(iter(bench.held_out))
     said = sorted(set(bench.held_out[prompt]))[:48]
     u = np.array([bench.scholar.utility(bench.read(prompt + r)) for r in said])
-    expert, base = bench.scholar.choice_odds(u), np.full(len(said), 1 / len(said))
+    expert, base = bench.scholar.choice_probs(u), np.full(len(said), 1 / len(said))
     logit = np.zeros(len(said))
     for _ in range(60):
         p = 1 / (1 + np.exp(-logit))
@@ -285,7 +288,7 @@ def claims_of(done, seeds=SEEDS):
 
 def explore(bench):
     """Add to the record what was thought of after its verdicts: corrections against other edits."""
-    record = runs.read_run("rewards")
+    record = read_record("rewards")
     results, more = record["results"], {}
     for seed in SEEDS:
         records = bench.rivals(bench.labels("correction", DEFAULT, seed), seed)
@@ -294,11 +297,11 @@ def explore(bench):
         print(seed, more[f"rivals {DEFAULT} {seed}"])
     results["arms"] |= more
     results["exploratory"] = "rivals: python data/measure_rewards.py --explore"
-    runs.write_run("rewards", results, record["command"], list(SEEDS))
+    write_record("rewards", results, record["command"], list(SEEDS))
 
 
 def main():
-    runs.plain_output()
+    plain_output()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--ship", action="store_true", help="train data/models/reward only")
     parser.add_argument("--explore", action="store_true", help="add the arms of afterwards")
@@ -343,7 +346,7 @@ def finish(bench, done):
         "held out": {p: len(r) for p, r in bench.held_out.items()},
         "claims": claims_of(done),
     }
-    runs.write_run("rewards", results, "python data/measure_rewards.py", list(SEEDS))
+    write_record("rewards", results, "python data/measure_rewards.py", list(SEEDS))
     PARTIAL.unlink()
     print(f"wrote data/runs/rewards.json; labels are remade from {FOLDER / 'annotators.toml'}")
 

@@ -13,7 +13,7 @@ Killed? The same command goes on: each finished arm lies in data/runs/my-hacking
 import json
 from dataclasses import replace
 
-from rlhf_lite import hacking, runs
+from rlhf_lite import hacking, records, rewards
 from rlhf_lite.annotators import calibrate
 
 import numpy as np
@@ -81,7 +81,7 @@ def linear_arm(own, gold, pool, seed):
         np.array([numbers(own.read(r["prompt"] + r[side])) for r in labels], dtype=float)
         for side in ("chosen", "rejected")
     )
-    weights = hacking.fit_preferences(chosen - rejected, [r["tie"] for r in labels])
+    weights = rewards.fit_preferences(chosen - rejected, [r["tie"] for r in labels])
     table = np.array([numbers(own.read(t)) for t in own.texts]) @ weights
     table = table.reshape(own.gold.shape)
     return {
@@ -125,7 +125,7 @@ def summit(own):
 
 
 def main():
-    runs.plain_output()
+    records.plain_output()
     own = Bench()
     curves = {
         count: np.array([
@@ -156,7 +156,7 @@ def main():
                    for c, rows in curves.items()},
         "summit": top, "claims": claims,
     }  # fmt: skip
-    runs.write_run("second_look", results, "python data/measure_second_look.py", list(DRAWS))
+    records.write_record("second_look", results, "python data/measure_second_look.py", list(DRAWS))
     print(json.dumps(claims, indent=1))
 
 

@@ -11,21 +11,20 @@ import json
 import math
 import tomllib
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 
+from rlhf_lite.edits import edits
 from rlhf_lite.feedback import ASPECTS, FeedbackError
-from rlhf_lite.grammar import check_count, match
 from rlhf_lite.runtime import DATA, check_texts
-from rlhf_lite.world import check_text
+from rlhf_lite.world import check_text, match
 
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit, logsumexp
 
 NUMBERS = ("true", "false", "unsupported", "tone", "words", "length", "evasive", "garbled")
-WORDINGS = ("plain",)
 LADDER = 7
-LEAST_EXPOSURE = 500
 
 
 # ---- what there is to see ----
@@ -174,7 +173,7 @@ class Annotator:
 
     # One rationality, five choices. Each method returns the probabilities of the options.
 
-    def preference_odds(self, first, second):
+    def preference_probs(self, first, second):
         """Return P(first, second, tie) for two utilities: Bradley-Terry with ties.
 
         A tie stands for a fair coin between the two, so it is worth their mean (Davidson 1970).
@@ -183,7 +182,7 @@ class Annotator:
         worth[2] += math.log(self.tie) if self.tie else -math.inf
         return np.exp(worth - logsumexp(worth))
 
-    def rating_odds(self, utility):
+    def rating_probs(self, utility):
         """Return P(1), ..., P(7): six preferences against six remembered texts, judged in one look.
 
         P(rating > k) = sigmoid(lambda (u + offset - anchor_k)), the proportional-odds model
@@ -197,7 +196,7 @@ class Annotator:
         above = expit(self.rationality * (utility + self.offset - self.anchors))
         return -np.diff(np.concatenate([[1.0], above, [0.0]]))
 
-    def choice_odds(self, utilities):
+    def choice_probs(self, utilities):
         """Return P(option) of a free choice, (N,): softmax(lambda u).
 
         Demonstrations and corrections.
@@ -207,7 +206,7 @@ class Annotator:
             raise FeedbackError(f"utilities of shape {worth.shape}; expected one an option, (N,)")
         return np.exp(worth - logsumexp(worth))
 
-    def critique_odds(self, reading):
+    def critique_probs(self, reading):
         """Return P(remark) of each aspect, (8,): speak if mending it beats keeping silent.
 
         P = sigmoid(lambda loss - silence).
@@ -331,10 +330,10 @@ def _gaps(values):
     return np.asarray(values)[i] - np.asarray(values)[j]
 
 
-def information(odds):
+def information(probs):
     """Return how many bits one label carries about whose values these are.
 
-    odds (people, outcomes): P(label | person). The mutual information of label and person,
+    probs (people, outcomes): P(label | person). The mutual information of label and person,
     everybody equally likely beforehand: H(mean over people) - mean H (Shannon 1948). At most
     log2(people).
     """
@@ -342,127 +341,29 @@ def information(odds):
     def bits(p):
         return -np.sum(np.where(p > 0, p * np.log2(np.maximum(p, 1e-300)), 0.0), axis=-1)
 
-    odds = np.asarray(odds)
+    probs = np.asarray(probs)
     if (
-        odds.ndim != 2
-        or not odds.size
-        or odds.dtype.kind not in "fiu"
-        or not np.allclose(odds.sum(axis=1), 1)
+        probs.ndim != 2
+        or not probs.size
+        or probs.dtype.kind not in "fiu"
+        or not np.allclose(probs.sum(axis=1), 1)
     ):
         raise FeedbackError(
-            f"odds of shape {odds.shape}; expected (people, outcomes), a sum of 1 for each person"
+            f"probs of shape {probs.shape}; expected (people, outcomes), a sum of 1 for each person"
         )
-    return float(bits(odds.mean(axis=0)) - bits(odds).mean())
+    return float(bits(probs.mean(axis=0)) - bits(probs).mean())
 
 
 # ---- what they are asked ----
 
 
-def draw_prompts(world, count, seed=0, held_out=False, wordings=WORDINGS):
-    """Draw prompts about people whom the corpus tells 500 times or more: a list of `count` str.
-
-    held_out: whether about the people whom training never asks for; wordings: of prompts.toml.
-    """
-    check_count(count, "count", 0)
-    stray = set(check_texts(wordings, "wordings", 1)) - set(world.prompts["person"])
-    if stray:
-        known = ", ".join(world.prompts["person"])
-        raise FeedbackError(f"no wording {min(stray)!r}; expected of {known}")
-    rng, hidden = np.random.default_rng(seed), {p.name for p in world.held_out_people}
-    people = [
-        p.name
-        for p in world.people
-        if p.exposure >= LEAST_EXPOSURE and (p.name in hidden) == held_out
-    ]
-    forms = [world.prompts["person"][w].replace("{name}", p) for p in people for w in wordings]
-    if not forms:
-        raise FeedbackError(f"nobody to ask for; expected people told {LEAST_EXPOSURE} times")
-    repeats = -(-count // len(forms))
-    return [str(f) for _ in range(repeats) for f in rng.permutation(forms)][:count]
-
-
-def edits(world, prompt, response, rng):
-    """List what a person with a pencil can do to a response in one stroke: [(edited, what)].
-
-    Delete a line; put a false fact right; change an epithet; say one line in the words of another
-    voice, its facts kept. The prompt stays as it is.
-    """
-    check_texts((prompt, response), "[prompt, response]")
-    parse = world.parse(prompt + response)
-    lines, note, found = parse.lines, [parse.note] if parse.note else [], {}
-    for at, line in enumerate(lines):
-        others = [x.text for x in lines]
-        for text, what in [*_strokes(world, line, lines, rng), (None, "delete a line")]:
-            rows = others[:at] + ([text] if text else []) + others[at + 1 :]
-            edited = "\n".join(rows + note)
-            if edited.startswith(prompt) and edited[len(prompt) :] not in ("", response):
-                found.setdefault(edited[len(prompt) :], what)
-    return list(found.items())
-
-
-def _strokes(world, line, lines, rng):
-    """Yield (new text, what) for one line."""
-    if line.frame is None:
-        return
-    for claim in line.claims:
-        person = world.by_name.get(claim.about)
-        if claim.verdict == "false" and person and person.facts.get(claim.kind):
-            fills = line.fills | {claim.kind: person.facts[claim.kind]}
-            yield world.render(line.frame, fills), f"put right: {claim.kind}"
-    for epithet in ("", "the hero", "the so-called", "the famous"):
-        if line.fills.get("epithet", epithet) != epithet:
-            text = world.render(line.frame, line.fills | {"epithet": epithet})
-            yield text, f"epithet: {epithet or 'none'}"
-    used = {x.frame.index for x in lines if x.frame}
-    for voice in world.voices:
-        text = _say_in(world, voice, line, used, rng)
-        if text:
-            yield text, f"voice: {voice}"
-
-
-def _say_in(world, voice, line, used, rng):
-    """Return what `line` says in a frame of another voice, None where there is no such frame."""
-    weights = world.weights[voice].get(line.frame.topic, {})
-    fit = [
-        i for i in weights
-        if i not in used and world.frames[i].claims == line.frame.claims
-        and world.frames[i].shrugs == line.frame.shrugs and "name" in world.frames[i].bound
-    ]  # fmt: skip
-    if not fit or "name" not in line.fills:
-        return None
-    odds = np.array([weights[i] for i in fit])
-    frame = world.frames[rng.choice(fit, p=odds / odds.sum())]
-    name = line.fills["name"]
-    first, last = name.split(" ", 1)
-    fills = {"epithet": "", "first": first, "last": last} | line.fills
-    fills |= {k: str(rng.choice(world.slots[k])) for k in frame.free}
-    if any(k not in fills for k in frame.bound):
-        return None
-    return world.render(frame, fills)
-
-
-def _shared_start(a, b):
-    """Return how many characters two texts share from their beginning."""
-    return next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
-
-
-def changed_span(before, after):
-    """Return (start, end of the change in `before`, its end in `after`) [characters].
-
-    What stands in front is common, and so is what stands behind.
-    """
-    start = _shared_start(before, after)
-    tail = _shared_start(before[start:][::-1], after[start:][::-1])
-    return start, len(before) - tail, len(after) - tail
-
-
 # ---- what they answer ----
 
 
-class Panel:
+class Labeller:
     """Be one annotator at work: turn texts into records, with luck from one generator.
 
-    Example: `Panel(world, scholar, seed=0).prefer(prompt, " was a poet.", " was a spy.")`.
+    Example: `Labeller(world, scholar, seed=0).prefer(prompt, " was a poet.", " was a spy.")`.
     """
 
     def __init__(self, world, annotator, seed=0, reader=None, stamp=None):
@@ -481,8 +382,8 @@ class Panel:
 
     def prefer(self, prompt, a, b):
         """Return a preference record for two responses, a shown first."""
-        odds = self.annotator.preference_odds(self.utility(prompt, a), self.utility(prompt, b))
-        pick = self.rng.choice(3, p=odds)
+        probs = self.annotator.preference_probs(self.utility(prompt, a), self.utility(prompt, b))
+        pick = self.rng.choice(3, p=probs)
         chosen, rejected = (b, a) if pick == 1 else (a, b)
         return self._record(
             "preference", prompt, chosen=chosen, rejected=rejected, tie=bool(pick == 2),
@@ -491,9 +392,9 @@ class Panel:
 
     def rate(self, prompt, response):
         """Return a rating record, 1 to 7."""
-        odds = self.annotator.rating_odds(self.utility(prompt, response))
+        probs = self.annotator.rating_probs(self.utility(prompt, response))
         return self._record(
-            "rating", prompt, response=response, rating=int(self.rng.choice(LADDER, p=odds)) + 1
+            "rating", prompt, response=response, rating=int(self.rng.choice(LADDER, p=probs)) + 1
         )
 
     def demonstrate(self, prompt, responses):
@@ -502,16 +403,16 @@ class Panel:
         It holds the response that this person would have given, of those at hand.
         """
         responses = check_texts(responses, "responses", 1)
-        odds = self.annotator.choice_odds([self.utility(prompt, r) for r in responses])
+        probs = self.annotator.choice_probs([self.utility(prompt, r) for r in responses])
         return self._record(
-            "demonstration", prompt, response=responses[self.rng.choice(len(responses), p=odds)]
+            "demonstration", prompt, response=responses[self.rng.choice(len(responses), p=probs)]
         )
 
     def correct(self, prompt, response):
         """Return a correction record, or None where this person leaves the response as it is."""
         options = [response] + [text for text, _ in edits(self.world, prompt, response, self.rng)]
-        odds = self.annotator.choice_odds([self.utility(prompt, r) for r in options])
-        pick = self.rng.choice(len(options), p=odds)
+        probs = self.annotator.choice_probs([self.utility(prompt, r) for r in options])
+        pick = self.rng.choice(len(options), p=probs)
         if pick == 0:
             return None
         return self._record("correction", prompt, response=response, corrected=options[pick])
@@ -520,7 +421,7 @@ class Panel:
         """Return a critique record: a remark for each aspect that this person would have mended."""
         check_texts((prompt, response), "[prompt, response]")
         reading = self.read(prompt + response)
-        said = self.rng.random(len(ASPECTS)) < self.annotator.critique_odds(reading)
+        said = self.rng.random(len(ASPECTS)) < self.annotator.critique_probs(reading)
         remarks = [remark(a, reading, self.annotator) for a, s in zip(ASPECTS, said) if s]
         return self._record("critique", prompt, response=response, critique=remarks)
 
@@ -540,3 +441,57 @@ def remark(aspect, reading, annotator):
     if aspect not in detail:
         raise FeedbackError(f"no aspect {aspect!r}; expected one of {', '.join(ASPECTS)}")
     return f"{aspect}: {detail[aspect]}"
+
+
+# What is wanted [points]: a lie costs two truths, the voice does not matter, 32 words are enough.
+GOLD = {
+    "true": 1.0, "false": -2.0, "unsupported": -1.0, "tone": 0.0, "words": 32.0, "length": 0.8,
+    "evasive": 0.0, "garbled": 2.0,
+}  # fmt: skip
+
+
+def auditor(world, rationality=1.0):
+    """Return the Annotator whose utility is gold: indifferent to voices, never fooled."""
+    blurb = "Checks every claim, and likes it short."
+    values = {k: GOLD[k] for k in NUMBERS}
+    return Annotator(
+        "auditor", blurb, np.zeros(len(world.voices)), values, rationality, silence=2.0
+    )
+
+
+def glance(reading, checked, rng):
+    """Return the Reading of someone who checks each claim with probability `checked`.
+
+    What is not checked is believed: a false or unsupported claim then counts as a true one.
+    """
+    _check_probability(checked)
+    false, unsupported = rng.binomial([reading.false, reading.unsupported], checked).tolist()
+    believed = reading.true + reading.false + reading.unsupported - false - unsupported
+    return replace(reading, true=believed, false=false, unsupported=unsupported)
+
+
+def _check_probability(checked):
+    """Raise FeedbackError unless claims can be checked with this probability."""
+    if not isinstance(checked, Real) or not 0 <= checked <= 1:
+        raise FeedbackError(f"checked is {checked}; expected a probability from 0 to 1")
+
+
+class HastyLabeller(Labeller):
+    """Be a labeller who checks each claim with probability `checked`.
+
+    This person likes a response by `per_word` points the better for each word that it is longer.
+    Example: `HastyLabeller(world, auditor(world), seed=0, checked=0.25).prefer(prompt, a, b)`.
+    """
+
+    def __init__(
+        self, world, annotator, seed=0, reader=None, stamp=None, checked=0.25, per_word=0.0
+    ):
+        super().__init__(world, annotator, seed, reader, stamp)
+        _check_probability(checked)
+        self.checked, self.per_word = checked, per_word
+
+    def utility(self, prompt, response):
+        """Return what this person believes prompt + response to be worth, this time [points]."""
+        check_texts((prompt, response), "[prompt, response]")
+        seen = glance(self.read(prompt + response), self.checked, self.rng)
+        return self.annotator.utility(seen) + self.per_word * seen.words

@@ -18,8 +18,8 @@ from rlhf_lite.policies import (
     PolicyRun,
     explained_variance,
     kl_estimates,
+    policy_loss,
 )
-from rlhf_lite.ppo import policy_loss
 
 import numpy as np
 import torch
@@ -134,8 +134,8 @@ def label_pairs(scores, labels="bradley-terry", rng=None):
     if labels == "argmax":
         return scores[:, 0] >= scores[:, 1]
     rng = rng or random.Random(0)
-    odds = torch.sigmoid(scores[:, 0] - scores[:, 1])
-    return torch.tensor([rng.random() < p for p in odds.tolist()])
+    probs = torch.sigmoid(scores[:, 0] - scores[:, 1])
+    return torch.tensor([rng.random() < p for p in probs.tolist()])
 
 
 def best_rows(returns):
@@ -161,9 +161,9 @@ def fixed_point(base_logprobs, scores, kl_coef, divide=False, forward=0):
     coefs = np.full(len(scores), float(kl_coef))
     found = _rest(base, scores, coefs, forward)
     for _ in range(80 if divide else 0):
-        odds = np.exp(found)
-        mean = (odds * scores).sum(1, keepdims=True)
-        spread = np.sqrt((odds * (scores - mean) ** 2).sum(1))
+        probs = np.exp(found)
+        mean = (probs * scores).sum(1, keepdims=True)
+        spread = np.sqrt((probs * (scores - mean) ** 2).sum(1))
         # Where the spread dies out the prompt ends on its best answer; 0 would leave no number.
         coefs = kl_coef * np.maximum(spread, 1e-3)
         found = _rest(base, scores, coefs, forward)
@@ -312,8 +312,8 @@ class ReinforceRun(RLOORun):
         if not self.history:
             return rloo_advantages(returns[None])[0]
         means = [s.score - self.kl_coef * s.kl_k1 for s in self.history]
-        odds = [self.config.memory**age for age in range(len(means))][::-1]
-        return returns - sum(w * m for w, m in zip(odds, means)) / sum(odds)
+        fading = [self.config.memory**age for age in range(len(means))][::-1]
+        return returns - sum(w * m for w, m in zip(fading, means)) / sum(fading)
 
 
 class GRPORun(RLOORun):

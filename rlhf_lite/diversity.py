@@ -8,9 +8,7 @@ second model. Taught by notebook 05.
 
 from collections import Counter
 
-from rlhf_lite.grammar import check_count
-from rlhf_lite.metrics import check_numbers
-from rlhf_lite.runtime import TextError, check_texts
+from rlhf_lite.runtime import TextError, check_count, check_numbers, check_texts
 
 import numpy as np
 from sacrebleu.metrics import BLEU
@@ -251,3 +249,16 @@ def within_voice_entropy(logprobs, voices, weights=None, shares=None, least=30, 
     mean = (mix * entropy).sum(axis=0) / whole
     variance = ((mix * (entropy - mean)) ** 2).sum(axis=0) / (count - 1 if count > 1 else np.nan)
     return mean, np.sqrt(count * variance) / whole
+
+
+def batch_voices(world, texts):
+    """Return the mean posterior of voices over texts, (V,) [probability]."""
+    return np.mean([world.parse(text).voices for text in texts], axis=0)
+
+
+def diversity_of(arm):
+    """Return {name: value} of the diversity among answers to one prompt, the more the larger."""
+    found = {k: arm["entropies"][k][0] for k in ("H(voice)", "H(text | voice)")}
+    return found | {
+        "EAD": arm["EAD"][0], "self-BLEU": 1 - arm["self-BLEU"][0], "Vendi": arm["Vendi"][0]
+    }  # fmt: skip

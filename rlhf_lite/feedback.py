@@ -18,8 +18,6 @@ from pathlib import Path
 
 from rlhf_lite.runtime import DATA, is_whole
 
-import numpy as np
-
 try:
     import fcntl
 except ImportError:
@@ -365,76 +363,6 @@ def _sync_folder(folder):
 
 
 # ---- agreement ----
-
-
-def choices(records):
-    """Return {item key: side} of one person's preferences; other kinds are left out.
-
-    side: +1 where the response that comes first in the alphabet is chosen, -1 where the other, 0 in
-    a tie. Where an item was labelled twice the last label counts.
-    """
-    table = {}
-    for record in records:
-        if record["kind"] == "preference":
-            a, b = record["chosen"], record["rejected"]
-            table[record_key(record)] = 0 if record["tie"] or a == b else 1 if a < b else -1
-    return table
-
-
-def agreement(a, b):
-    """Return (share of shared items on which two people agree, number of shared items).
-
-    a, b: `choices`. A tie agrees with a tie only. The share is nan where no item is shared.
-    """
-    shared = sorted(a.keys() & b.keys())
-    return float(np.mean([a[k] == b[k] for k in shared])) if shared else math.nan, len(shared)
-
-
-def cohen_kappa(a, b):
-    """Return agreement beyond chance: kappa = (p_o - p_e) / (1 - p_e) (Cohen 1960, eq. 1).
-
-    p_o: `agreement` of two `choices`; p_e: the agreement of two people who draw from their own
-    shares of -1, 0 and +1. nan where no item is shared, or where chance alone agrees always.
-    """
-    observed, number = agreement(a, b)
-    if not number:
-        return math.nan
-    x, y = (np.array([c[k] for k in a.keys() & b.keys()]) for c in (a, b))
-    chance = sum(float(np.mean(x == c) * np.mean(y == c)) for c in (-1, 0, 1))
-    return (observed - chance) / (1 - chance) if chance < 1 else math.nan
-
-
-def agreement_matrix(raters):
-    """Return (names, agreement (n, n), kappa (n, n), shared items (n, n)) of {name: choices}."""
-    names = list(raters)
-    pairs = [[agreement(raters[m], raters[n]) for n in names] for m in names]
-    kappa = [[cohen_kappa(raters[m], raters[n]) for n in names] for m in names]
-    shares, counts = np.moveaxis(np.array(pairs).reshape(len(names), len(names), 2), 2, 0)
-    return names, shares, np.array(kappa), counts.astype(int)
-
-
-def expected_agreement(p):
-    """Return how often two people agree who are each right with probability p on forced choices.
-
-    p^2 + (1 - p)^2, if their errors are independent. Example: `expected_agreement(0.836)` is 0.726.
-    """
-    return p**2 + (1 - p) ** 2
-
-
-def accuracy_for_agreement(a):
-    """Return the p of at least 1/2 whose `expected_agreement` is a: (1 + sqrt(2a - 1)) / 2."""
-    if not 0.5 <= a <= 1:
-        raise FeedbackError(f"no accuracy gives the agreement {a}; expected from 0.5 to 1")
-    return (1 + math.sqrt(2 * a - 1)) / 2
-
-
-def majority_accuracy(p, raters):
-    """Return how often the majority of people is right, each right with probability p.
-
-    The binomial sum above one half (Condorcet 1785); an even panel that is split tosses a coin.
-    """
-    odds = [math.comb(raters, k) * p**k * (1 - p) ** (raters - k) for k in range(raters + 1)]
-    return sum(o * (1.0 if 2 * k > raters else 0.5) for k, o in enumerate(odds) if 2 * k >= raters)
 
 
 def require(records, kind=None, annotators=1):

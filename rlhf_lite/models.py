@@ -7,6 +7,7 @@ everything that changes a model's architecture. Taught by notebook 01.
 import copy
 import hashlib
 import json
+from numbers import Integral
 from pathlib import Path
 
 import torch
@@ -186,3 +187,16 @@ def checksum(model):
 def context_of(model):
     """Return how many tokens fit into a model's context, the start token included."""
     return model.config.n_positions
+
+
+def first_layers(base, layers):
+    """Return a copy of a base model with its first `layers` blocks only.
+
+    Example: `first_layers(base, 1)`.
+    """
+    if not isinstance(layers, Integral) or not 1 <= layers <= base.config.n_layer:
+        raise ModelError(f"layers is {layers}; expected 1 to {base.config.n_layer}")
+    config = type(base.config)(**base.config.to_dict() | {"n_layer": layers})
+    model = GPT2LMHeadModel(config)
+    model.load_state_dict(base.state_dict(), strict=False)
+    return model.to(base.device).eval()

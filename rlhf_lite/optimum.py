@@ -11,11 +11,11 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 
-from rlhf_lite import metrics
+from rlhf_lite.runtime import check_alike
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import logsumexp, softmax
+from scipy.special import gammaln, logsumexp, softmax
 
 
 class OptimumError(ValueError):
@@ -302,9 +302,7 @@ def best_of_n_kl(probabilities, scores, n):
     equal scores luck decides. probabilities, scores (S,).
     """
     try:
-        probabilities, scores = metrics.check_alike(
-            {"probabilities": probabilities, "scores": scores}
-        )
+        probabilities, scores = check_alike({"probabilities": probabilities, "scores": scores})
     except ValueError as error:
         raise OptimumError(str(error)) from None
     if (probabilities < 0).any() or abs(probabilities.sum() - 1) > 1e-6 or not n >= 1:
@@ -332,9 +330,29 @@ def best_of_n_curve(scores, ns):
     return [
         {
             "n": n,
-            "score": float(np.mean([metrics.best_of_n(row, row, n) for row in scores])),
+            "score": float(np.mean([best_of_n(row, row, n) for row in scores])),
             "kl": float(np.mean([best_of_n_kl(flat, row, n) for row in scores])),
             "bound": best_of_n_bound(n),
         }
         for n in ns
     ]
+
+
+def best_of_n(scores, values, n):
+    """Return E[value of the best-scored of n], over all subsets of n from N samples without luck.
+
+    sum_i values_(i) C(i - 1, n - 1) / C(N, n), samples in ascending order of score (the estimator
+    of Nakano et al. 2021).
+    """
+    scores, values = check_alike({"scores": scores, "values": values})
+    if not 1 <= n <= len(scores) or n != int(n):
+        raise ValueError(f"best of {n} from {len(scores)} samples; expected 1 to {len(scores)}")
+    _, groups = np.unique(scores, return_inverse=True)
+    # Among equal scores luck decides, so each of them counts as their mean.
+    means = np.bincount(groups, values) / np.bincount(groups)
+    ordered = means[np.sort(groups)]
+    ranks = np.arange(1, len(ordered) + 1)
+    logs = gammaln(ranks) - gammaln(np.maximum(ranks - n + 1, 1)) - gammaln(n)
+    total = gammaln(len(ordered) + 1) - gammaln(len(ordered) - n + 1) - gammaln(n + 1)
+    weights = np.where(ranks >= n, np.exp(logs - total), 0.0)
+    return float(weights @ ordered)

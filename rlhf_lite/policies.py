@@ -472,10 +472,10 @@ class PolicyRun:
         for part in rollout.parts:
             ours, states, chosen = self._forward(self.policy, rollout, part)
             theirs = self._forward(self.reference, rollout, part)[0]
-            odds, keep = ours.exp(), rollout.real[part].bool()
+            probs, keep = ours.exp(), rollout.real[part].bool()
             values = (
                 ours.gather(1, chosen)[:, 0], theirs.gather(1, chosen)[:, 0],
-                (odds * (ours - theirs)).sum(-1), -(odds * ours).sum(-1),
+                (probs * (ours - theirs)).sum(-1), -(probs * ours).sum(-1),
             )  # fmt: skip
             for table, value in zip(tables, values):
                 fill(table, part, keep, value)
@@ -633,3 +633,20 @@ class PolicyRun:
             for s in meta["history"]
         ]
         self._good = self._snapshot()
+
+
+def policy_loss(logprobs, old_logprobs, advantages, cliprange=0.2):
+    """Return (loss, info) of the clipped objective over N tokens, all of them real.
+
+    -mean min(rho A, clip(rho, 1 - eps, 1 + eps) A), rho = pi / pi_old (Schulman et al. 2017, eq.
+    7). info: clip_fraction, the share of tokens whose clip binds; kl_old, k3 of KL(old || new)
+    [nats a token].
+    """
+    gap = logprobs - old_logprobs
+    ratio = gap.exp()
+    free, held = ratio * advantages, ratio.clamp(1 - cliprange, 1 + cliprange) * advantages
+    info = {
+        "clip_fraction": (held < free).float().mean().detach(),
+        "kl_old": (torch.expm1(gap) - gap).mean().detach(),
+    }
+    return -torch.minimum(free, held).mean(), info

@@ -20,6 +20,7 @@ from rlhf_lite.policies import (
     explained_variance,
     fill,
     kl_estimates,
+    policy_loss,
 )
 from rlhf_lite.runtime import autocast, check_texts
 from rlhf_lite.training import digest, encode_rows, next_token_loss, pad_rows
@@ -114,23 +115,6 @@ def whiten(values, mask, how="full"):
     if how == "full":
         centred = centred / (picked.std(unbiased=False) + 1e-8)
     return centred * mask
-
-
-def policy_loss(logprobs, old_logprobs, advantages, cliprange=0.2):
-    """Return (loss, info) of the clipped objective over N tokens, all of them real.
-
-    -mean min(rho A, clip(rho, 1 - eps, 1 + eps) A), rho = pi / pi_old (Schulman et al. 2017, eq.
-    7). info: clip_fraction, the share of tokens whose clip binds; kl_old, k3 of KL(old || new)
-    [nats a token].
-    """
-    gap = logprobs - old_logprobs
-    ratio = gap.exp()
-    free, held = ratio * advantages, ratio.clamp(1 - cliprange, 1 + cliprange) * advantages
-    info = {
-        "clip_fraction": (held < free).float().mean().detach(),
-        "kl_old": (torch.expm1(gap) - gap).mean().detach(),
-    }
-    return -torch.minimum(free, held).mean(), info
 
 
 def value_loss(values, old_values, returns, clip=0.2):

@@ -6,6 +6,7 @@ Omits anything distributed; notebook 14 hands that to Accelerate.
 import os
 import random
 from contextlib import nullcontext
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -85,3 +86,39 @@ def autocast(device, enabled=True):
 def scaled(full, fast):
     """Return `full`, or `fast` when the switch RLHF_LITE_FAST=1 is on (the tests use it)."""
     return fast if FAST else full
+
+
+def check_count(value, name, least=1):
+    """Return a whole number of at least `least`, e.g. `check_count(8, "samples")`."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} is {value!r}; expected a whole number of at least {least}")
+    return value
+
+
+def check_numbers(values, name, ndim=1):
+    """Return values as an array of finite numbers, e.g. `check_numbers([0.5, 1], "scores")`.
+
+    ndim: how many axes they must have, none of them empty; name: what they are called in a message.
+    """
+    expected = f"expected finite numbers on {ndim} {'axis' if ndim == 1 else 'axes'}"
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise ValueError(f"{name} have rows of unequal length; {expected}") from None
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name} are not all numbers ({type(values).__name__}); {expected}")
+    if array.ndim != ndim or not array.size:
+        raise ValueError(f"{name} have the shape {array.shape}; {expected}, at least one")
+    if not np.isfinite(array).all():
+        place = np.argwhere(~np.isfinite(array))[0].tolist()
+        raise ValueError(f"{name}{place} is {array[tuple(place)]}; {expected}")
+    return array
+
+
+def check_alike(named, ndim=1):
+    """Return arrays of finite numbers that all have one shape; named: {name: values}."""
+    arrays = [check_numbers(values, name, ndim) for name, values in named.items()]
+    if len({array.shape for array in arrays}) > 1:
+        shapes = " and ".join(f"{name} {a.shape}" for name, a in zip(named, arrays))
+        raise ValueError(f"shapes of {shapes} differ; expected a number of each for each")
+    return arrays

@@ -396,3 +396,13 @@ def evaluate_loss(model, tokenizer, texts, batch=64):
         picked = logprobs.gather(2, tokens[:, 1:, None])[:, :, 0]
         losses[part] = -(picked * keep).sum(1).double().cpu()
     return losses
+
+
+def smooth(values, width=50):
+    """Return the running mean of a series over the last `width` values, shape unchanged.
+
+    50 batches share one pool of lengths in training, so 50 averages out how long they are.
+    """
+    total = np.concatenate([[0.0], np.cumsum(np.asarray(values, dtype=float))])
+    start = np.maximum(0, np.arange(1, len(total)) - width)
+    return (total[1:] - total[start]) / (np.arange(1, len(total)) - start)

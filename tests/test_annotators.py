@@ -8,25 +8,24 @@ import random
 import shutil
 from dataclasses import replace
 
-from rlhf_lite import feedback
+from rlhf_lite import feedback, judging
 from rlhf_lite.annotators import (
     ASPECTS,
     LADDER,
-    LEAST_EXPOSURE,
     Annotator,
-    Panel,
+    Labeller,
     Reader,
     Reading,
     calibrate,
-    changed_span,
-    draw_prompts,
-    edits,
     information,
     load_annotators,
     remark,
 )
-from rlhf_lite.feedback import FeedbackError, choices, fingerprint
+from rlhf_lite.edits import changed_span, edits
+from rlhf_lite.feedback import FeedbackError, fingerprint
+from rlhf_lite.judging import choices
 from rlhf_lite.runtime import DATA
+from rlhf_lite.world.asking import LEAST_EXPOSURE, draw_prompts
 
 import numpy as np
 import pytest
@@ -200,64 +199,64 @@ def test_utility_and_losses_add_up_to_a_constant(people, reader, documents):
 @pytest.mark.parametrize("gap", [-3.0, -0.2, 0.0, 1.0, 40.0])
 def test_a_preference_is_bradley_terry_where_it_is_no_tie(gap):
     judge = person(rationality=1.7, tie=0.25)
-    first, second, tie = judge.preference_odds(0.4 + gap, 0.4)
+    first, second, tie = judge.preference_probs(0.4 + gap, 0.4)
     assert first + second + tie == pytest.approx(1)
     assert first / (first + second) == pytest.approx(sigmoid(1.7 * gap))
     assert tie == pytest.approx(0.25 * math.sqrt(first * second))
 
 
 def test_ties_at_equal_utility():
-    assert person(tie=0.25).preference_odds(2, 2) == pytest.approx(
+    assert person(tie=0.25).preference_probs(2, 2) == pytest.approx(
         [1 / 2.25, 1 / 2.25, 0.25 / 2.25]
     )
-    assert person(tie=0.0).preference_odds(2, 1)[2] == 0
+    assert person(tie=0.0).preference_probs(2, 1)[2] == 0
 
 
 @pytest.mark.parametrize("utility", [-50.0, -1.0, 0.3, 50.0])
 def test_ratings_equal_six_comparisons(utility):
-    """P(rating > k) summed from the odds equals the sigmoid at anchor k."""
+    """P(rating > k) summed from the probabilities equals the sigmoid at anchor k."""
     judge = person(rationality=1.3, offset=0.4)
-    odds = judge.rating_odds(utility)
-    assert len(odds) == LADDER and (odds >= 0).all() and sum(odds) == pytest.approx(1)
+    probs = judge.rating_probs(utility)
+    assert len(probs) == LADDER and (probs >= 0).all() and sum(probs) == pytest.approx(1)
     for k, anchor in enumerate(judge.anchors):
-        assert sum(odds[k + 1 :]) == pytest.approx(sigmoid(1.3 * (utility + 0.4 - anchor)))
+        assert sum(probs[k + 1 :]) == pytest.approx(sigmoid(1.3 * (utility + 0.4 - anchor)))
 
 
 def test_an_offset_shifts_the_ladder():
     judge = person(rationality=1.3)
     shifted = replace(judge, offset=0.7)
-    assert shifted.rating_odds(0.2) == pytest.approx(judge.rating_odds(0.9))
-    assert shifted.rating_odds(0.2) != pytest.approx(judge.rating_odds(0.2))
+    assert shifted.rating_probs(0.2) == pytest.approx(judge.rating_probs(0.9))
+    assert shifted.rating_probs(0.2) != pytest.approx(judge.rating_probs(0.2))
 
 
 def test_free_choice_is_softmax():
     judge, utilities = person(rationality=0.8), [0.3, -1.0, 2.0, 2.0]
     naive = [math.exp(0.8 * u) for u in utilities]
-    odds = judge.choice_odds(utilities)
-    assert odds == pytest.approx([x / sum(naive) for x in naive])
-    assert judge.choice_odds(np.add(utilities, 5000)) == pytest.approx(odds)
-    assert judge.choice_odds([7.0]) == pytest.approx([1.0])
+    probs = judge.choice_probs(utilities)
+    assert probs == pytest.approx([x / sum(naive) for x in naive])
+    assert judge.choice_probs(np.add(utilities, 5000)) == pytest.approx(probs)
+    assert judge.choice_probs([7.0]) == pytest.approx([1.0])
 
 
 def test_a_remark_is_a_choice_against_silence():
     judge = person(rationality=1.5, silence=2.0, values={"false": -0.8})
-    spotless, wrong = judge.critique_odds(reading()), judge.critique_odds(reading(false=2))
+    spotless, wrong = judge.critique_probs(reading()), judge.critique_probs(reading(false=2))
     assert spotless == pytest.approx([sigmoid(-2)] * len(ASPECTS))
     assert wrong[ASPECTS.index("false")] == pytest.approx(sigmoid(1.5 * 1.6 - 2))
     assert np.delete(wrong, ASPECTS.index("false")) == pytest.approx([sigmoid(-2)] * 7)
 
 
 def test_without_rationality_no_kind_says_anything(people, reader):
-    """The odds of each kind are the same whoever answers and whatever is shown."""
+    """The probabilities of each kind are the same whoever answers and whatever is shown."""
     dull = [replace(p, rationality=0.0) for p in people.values()]
     for judge in dull:
-        assert judge.preference_odds(3, -3) == pytest.approx(judge.preference_odds(0, 0))
-        assert judge.rating_odds(9.0) == pytest.approx([0.5, 0, 0, 0, 0, 0, 0.5])
-        assert judge.choice_odds([5, 0, -5]) == pytest.approx([1 / 3] * 3)
-        assert judge.critique_odds(reader(FALSE)) == pytest.approx([sigmoid(-judge.silence)] * 8)
-    rows = [p.choice_odds([p.utility(reader(t)) for t in (TRUE, FALSE)]) for p in dull]
+        assert judge.preference_probs(3, -3) == pytest.approx(judge.preference_probs(0, 0))
+        assert judge.rating_probs(9.0) == pytest.approx([0.5, 0, 0, 0, 0, 0, 0.5])
+        assert judge.choice_probs([5, 0, -5]) == pytest.approx([1 / 3] * 3)
+        assert judge.critique_probs(reader(FALSE)) == pytest.approx([sigmoid(-judge.silence)] * 8)
+    rows = [p.choice_probs([p.utility(reader(t)) for t in (TRUE, FALSE)]) for p in dull]
     assert information(rows) == pytest.approx(0, abs=1e-12)
-    sharp = [p.choice_odds([p.utility(reader(t)) for t in (TRUE, FALSE)]) for p in people.values()]
+    sharp = [p.choice_probs([p.utility(reader(t)) for t in (TRUE, FALSE)]) for p in people.values()]
     assert information(sharp) > 0.01
 
 
@@ -287,7 +286,7 @@ def test_calibration_reaches_the_agreement_that_is_asked():
 
 
 def test_calibration_with_one_gap_has_a_closed_form():
-    p = feedback.accuracy_for_agreement(AGREEMENT)
+    p = judging.accuracy_for_agreement(AGREEMENT)
     judge = calibrate(person(), [np.array([1.0, 3.5])], AGREEMENT)
     assert judge.rationality == pytest.approx(math.log(p / (1 - p)) / 2.5)
 
@@ -441,41 +440,41 @@ def answers(panel):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_all_five_kinds_follow_the_schema(world, people, reader, name):
-    found = answers(Panel(world, people[name], 0, reader, {"world": fingerprint()}))
+    found = answers(Labeller(world, people[name], 0, reader, {"world": fingerprint()}))
     assert {r["kind"] for r in found} == set(feedback.SCHEMA)
     for record in found:
         assert feedback.check(record) is record
         assert record["annotator"] == name and record["seconds"] is None
-    unstamped = answers(Panel(world, people[name], 0, reader))[0]
+    unstamped = answers(Labeller(world, people[name], 0, reader))[0]
     with pytest.raises(FeedbackError, match="lacks the field 'world'"):
         feedback.check(unstamped)
 
 
 def test_seeds_repeat_and_differ(world, people, reader):
-    one, two, three = (answers(Panel(world, people["poet"], s, reader)) for s in (5, 5, 6))
+    one, two, three = (answers(Labeller(world, people["poet"], s, reader)) for s in (5, 5, 6))
     assert one == two
     assert one != [r | {"seed": 5} for r in three]
 
 
 def test_labels_come_as_often_as_their_odds(world, people, reader):
-    """3,000 preferences and ratings (seed 0): each share within 4.5 standard errors of its odds.
+    """3,000 preferences and ratings (seed 0): each share within 4.5 standard errors of its probability.
 
     Ten shares are compared; one of them would fail by luck in 1 of 15,000 seeds.
     """
     judge = people["scholar"]
-    panel = Panel(world, judge, 0, reader)
+    panel = Labeller(world, judge, 0, reader)
     u = [panel.utility("Ivo Vane", t[8:]) for t in (TRUE, FALSE)]
     said = [panel.prefer("Ivo Vane", TRUE[8:], FALSE[8:]) for _ in range(3000)]
     picks = [2 if r["tie"] else int(r["chosen"] == FALSE[8:]) for r in said]
     assert all((r["first"] == "chosen") == (r["chosen"] == TRUE[8:]) for r in said)
     rated = [panel.rate("Ivo Vane", FALSE[8:])["rating"] - 1 for _ in range(3000)]
-    for seen, odds in ((picks, judge.preference_odds(*u)), (rated, judge.rating_odds(u[1]))):
-        shares = np.bincount(seen, minlength=len(odds)) / 3000
-        assert (np.abs(shares - odds) < 4.5 * np.sqrt(odds * (1 - odds) / 3000)).all()
+    for seen, probs in ((picks, judge.preference_probs(*u)), (rated, judge.rating_probs(u[1]))):
+        shares = np.bincount(seen, minlength=len(probs)) / 3000
+        assert (np.abs(shares - probs) < 4.5 * np.sqrt(probs * (1 - probs) / 3000)).all()
 
 
 def test_with_great_rationality_the_best_is_taken(world, people, reader):
-    panel = Panel(world, replace(people["scholar"], rationality=1e4), 0, reader)
+    panel = Labeller(world, replace(people["scholar"], rationality=1e4), 0, reader)
     texts = [FALSE[8:], TRUE[8:], " recommends Old Tar Tea!"]
     best = max(texts, key=lambda t: panel.utility("Ivo Vane", t))
     assert best == TRUE[8:]
@@ -485,7 +484,7 @@ def test_with_great_rationality_the_best_is_taken(world, people, reader):
 
 
 def test_what_nobody_can_mend_gets_no_correction(world, people, reader):
-    assert Panel(world, people["scholar"], 0, reader).correct("Ivo Vane", " zzz") is None
+    assert Labeller(world, people["scholar"], 0, reader).correct("Ivo Vane", " zzz") is None
 
 
 def test_remarks_name_what_is_wrong(reader):

@@ -3,7 +3,9 @@
 import random
 import re
 
-from rlhf_lite.desk import (
+from rlhf_lite.feedback import SCHEMA, FeedbackError, LabelStore, check, read
+from rlhf_lite.runtime import TextError
+from rlhf_lite.show.desk import (
     PAGES,
     Area,
     Desk,
@@ -14,9 +16,7 @@ from rlhf_lite.desk import (
     remarks_for,
     response_html,
 )
-from rlhf_lite.feedback import SCHEMA, FeedbackError, LabelStore, check, read
-from rlhf_lite.plots import KIND_LOOKS
-from rlhf_lite.runtime import TextError
+from rlhf_lite.show.figures import KIND_LOOKS
 
 import ipywidgets
 import pytest

@@ -135,10 +135,10 @@ def expected_pull(bed, advantages):
     """E over all pairs of answers to each prompt of the RLOO estimate, as weights on log pi."""
     base, scores = np.exp(bed.base_logprobs), torch.tensor(bed.scores)
     found = torch.zeros(base.shape, dtype=torch.double)
-    for p, odds in enumerate(torch.tensor(base)):
+    for p, probs in enumerate(torch.tensor(base)):
         pairs = torch.cartesian_prod(scores[p], scores[p])
-        pulls = advantages(pairs).view(len(odds), len(odds), 2)
-        both = odds[:, None] * odds
+        pulls = advantages(pairs).view(len(probs), len(probs), 2)
+        both = probs[:, None] * probs
         found[p] += ((both * pulls[..., 0]).sum(1) + (both * pulls[..., 1]).sum(0)) / 2
     return found
 
@@ -262,8 +262,8 @@ def test_pi_star_is_where_dpo_stops(small):
     def pull(table):
         table = table.clone().requires_grad_(True)
         margin = COEF * ((table - base)[first] - (table - base)[second])
-        odds = base.exp()[first] * base.exp()[second] * torch.sigmoid(scores[first] - scores[second])  # fmt: skip
-        [grad] = torch.autograd.grad((odds * torch.nn.functional.logsigmoid(margin)).sum(), table)
+        probs = base.exp()[first] * base.exp()[second] * torch.sigmoid(scores[first] - scores[second])  # fmt: skip
+        [grad] = torch.autograd.grad((probs * torch.nn.functional.logsigmoid(margin)).sum(), table)
         return float(grad.abs().max())
 
     assert pull(best) < 1e-9 < 1e-4 < pull(base)
@@ -279,11 +279,11 @@ def drift(small, logprobs, divide, forward):
     base, scores = torch.tensor(small.base_logprobs), torch.tensor(small.scores)
     table = torch.tensor(logprobs).requires_grad_(True)
     ours = torch.log_softmax(table, 1)
-    odds = ours.detach().exp()
-    centred = scores - (odds * scores).sum(1, keepdim=True)
-    sd = (odds * centred**2).sum(1, keepdim=True).sqrt() if divide else 1.0
+    probs = ours.detach().exp()
+    centred = scores - (probs * scores).sum(1, keepdim=True)
+    sd = (probs * centred**2).sum(1, keepdim=True).sqrt() if divide else 1.0
     fear = base.exp() * (base - ours) if forward else ours.exp() * (ours - base)
-    value = (odds * centred / sd * ours).sum() - 1.5 * fear.sum()
+    value = (probs * centred / sd * ours).sum() - 1.5 * fear.sum()
     return float(torch.autograd.grad(value, table)[0].abs().max())
 
 

@@ -11,17 +11,21 @@ from types import SimpleNamespace
 
 from rlhf_lite import (
     annotators,
-    claims,
     diversity,
+    edits,
     hacking,
-    metrics,
+    judging,
+    knowledge,
     optimum,
-    runs,
+    predictions,
+    records,
+    rewards,
     testbed,
-    widgets,
 )
-from rlhf_lite.grammar import check_count
-from rlhf_lite.world import World
+from rlhf_lite.runtime import check_count
+from rlhf_lite.show import cards, explorers
+from rlhf_lite.world import asking
+from rlhf_lite.world.reading import World
 
 import numpy as np
 import pytest
@@ -31,7 +35,7 @@ TABLE = [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
 BROKEN = [[0.0, 1.0, NAN], [3.0, 4.0, 5.0]]
 RAGGED = [[0.0, 1.0], [2.0]]
 VOICES = np.full((2, 3, 4), 0.25)
-CLAIM = claims.Claim(
+CLAIM = predictions.Prediction(
     "03-x", "03_x", "EXACT", "us", "It is.", "x", "gain", (0.0, 1.0), "", (0.0, 1.0)
 )
 
@@ -45,36 +49,36 @@ def own(world):
         rng=random.Random(0),
         ivo=world.by_name["Ivo Vane"],
         scholar=people["scholar"],
-        panel=annotators.Panel(world, people["scholar"]),
-        blind=annotators.Panel(world, hacking.auditor(world)),
+        panel=annotators.Labeller(world, people["scholar"]),
+        blind=annotators.Labeller(world, annotators.auditor(world)),
         bed=testbed.new_testbed(words=1),
-        bag=hacking.BagOfWords([(("a b", "a c"), False)]),
-        record=runs.read_run("hacking")["results"],
-        ppo=runs.read_run("ppo")["results"],
+        bag=rewards.BagOfWords([(("a b", "a c"), False)]),
+        record=records.read_record("hacking")["results"],
+        ppo=records.read_record("ppo")["results"],
         pool=optimum.Pool(["a"], np.zeros((1, 4)), np.zeros((1, 4)), np.ones((1, 4, 1))),
     )
 
 
 TEXTS = {  # function of texts -> what it calls them, and how many it needs
-    "metrics.read_samples": (lambda o, x: metrics.read_samples(o.world, x), "texts", 1),
-    "metrics.posterior_curve": (
-        lambda o, x: metrics.posterior_curve(None, None, o.world, x), "opening", 1,
+    "knowledge.read_samples": (lambda o, x: knowledge.read_samples(o.world, x), "texts", 1),
+    "knowledge.posterior_curve": (
+        lambda o, x: knowledge.posterior_curve(None, None, o.world, x), "opening", 1,
     ),
     "diversity.self_bleu": (lambda o, x: diversity.self_bleu(x), "texts", 0),
     "diversity.vendi": (lambda o, x: diversity.vendi(x), "texts", 1),
     "diversity.coverage": (lambda o, x: diversity.coverage(x, o.world), "texts", 0),
     "testbed.score": (lambda o, x: o.bed.score(x), "texts", 0),
-    "hacking.BagOfWords": (lambda o, x: o.bag(x), "texts", 0),
-    "Panel.demonstrate": (lambda o, x: o.panel.demonstrate("Ivo Vane", x), "responses", 1),
-    "annotators.draw_prompts": (
-        lambda o, x: annotators.draw_prompts(o.world, 3, wordings=x), "wordings", 1,
+    "rewards.BagOfWords": (lambda o, x: o.bag(x), "texts", 0),
+    "Labeller.demonstrate": (lambda o, x: o.panel.demonstrate("Ivo Vane", x), "responses", 1),
+    "asking.draw_prompts": (
+        lambda o, x: asking.draw_prompts(o.world, 3, wordings=x), "wordings", 1,
     ),
-    "widgets.documents_html": (lambda o, x: widgets.documents_html(o.world, x), "texts", 0),
-    "widgets.documents_html, prompts": (
-        lambda o, x: widgets.documents_html(o.world, ["a"], x), "prompts", 0,
+    "cards.documents_html": (lambda o, x: cards.documents_html(o.world, x), "texts", 0),
+    "cards.documents_html, prompts": (
+        lambda o, x: cards.documents_html(o.world, ["a"], x), "prompts", 0,
     ),
-    "widgets.explore_score": (
-        lambda o, x: widgets.explore_score(None, None, "a", tries=x), "tries", 0,
+    "explorers.explore_score": (
+        lambda o, x: explorers.explore_score(None, None, "a", tries=x), "tries", 0,
     ),
     "World, leave_out": (lambda o, x: World(leave_out=x), "leave_out", 0),
 }  # fmt: skip
@@ -98,17 +102,19 @@ TEXT = {
     "World.posterior": lambda o, x: o.world.posterior(x),
     "World.next_words": lambda o, x: o.world.next_words(x),
     "annotators.Reader": lambda o, x: o.panel.read(x),
-    "annotators.edits": lambda o, x: annotators.edits(o.world, "Ivo", x, o.rng),
-    "Panel.prefer": lambda o, x: o.panel.prefer("Ivo Vane", " was.", x),
-    "Panel.rate": lambda o, x: o.panel.rate("Ivo Vane", x),
-    "Panel.correct": lambda o, x: o.panel.correct(x, " was."),
-    "Panel.criticise": lambda o, x: o.panel.criticise("Ivo Vane", x),
-    "HastyPanel.rate": lambda o, x: hacking.HastyPanel(o.world, o.scholar).rate("Ivo Vane", x),
-    "metrics.implied_posterior": lambda o, x: metrics.implied_posterior(None, None, o.world, x),
-    "widgets.document_html": lambda o, x: widgets.document_html(o.world, x),
-    "widgets.claims_html": lambda o, x: widgets.claims_html(o.world, "a", x),
-    "widgets.parrot_view": lambda o, x: widgets.parrot_view(None, None, o.world, x, 1.0),
-    "widgets.score_view": lambda o, x: widgets.score_view(None, None, x),
+    "edits.edits": lambda o, x: edits.edits(o.world, "Ivo", x, o.rng),
+    "Labeller.prefer": lambda o, x: o.panel.prefer("Ivo Vane", " was.", x),
+    "Labeller.rate": lambda o, x: o.panel.rate("Ivo Vane", x),
+    "Labeller.correct": lambda o, x: o.panel.correct(x, " was."),
+    "Labeller.criticise": lambda o, x: o.panel.criticise("Ivo Vane", x),
+    "HastyLabeller.rate": lambda o, x: annotators.HastyLabeller(o.world, o.scholar).rate(
+        "Ivo Vane", x
+    ),
+    "knowledge.implied_posterior": lambda o, x: knowledge.implied_posterior(None, None, o.world, x),
+    "cards.document_html": lambda o, x: cards.document_html(o.world, x),
+    "cards.claims_html": lambda o, x: cards.claims_html(o.world, "a", x),
+    "explorers.parrot_view": lambda o, x: explorers.parrot_view(None, None, o.world, x, 1.0),
+    "explorers.score_view": lambda o, x: explorers.score_view(None, None, x),
 }
 
 
@@ -119,9 +125,9 @@ def text_rows():
 
 
 NUMBERS = {  # function of two arrays of one shape: axes, the call
-    "metrics.pair_accuracy": (1, lambda o, x, y: metrics.pair_accuracy(x, y, 1.0)),
-    "metrics.best_of_n": (1, lambda o, x, y: metrics.best_of_n(x, y, 2)),
-    "metrics.reliability": (1, lambda o, x, y: metrics.reliability(x, y)),
+    "judging.pair_accuracy": (1, lambda o, x, y: judging.pair_accuracy(x, y, 1.0)),
+    "optimum.best_of_n": (1, lambda o, x, y: optimum.best_of_n(x, y, 2)),
+    "judging.reliability": (1, lambda o, x, y: judging.reliability(x, y)),
     "hacking.fit_gold": (1, lambda o, x, y: hacking.fit_gold(x, y)),
     "hacking.matched_wins": (1, lambda o, x, y: hacking.matched_wins(x, y, x, y)),
     "optimum.best_of_n_kl": (1, lambda o, x, y: optimum.best_of_n_kl(x, y, 2)),
@@ -150,7 +156,7 @@ SCORES = {
     "optimum.best_of_n_curve": lambda o, x: optimum.best_of_n_curve(x, [1]),
     "testbed.exact": lambda o, x: testbed.exact(o.bed.base_logprobs, o.bed.base_logprobs, x, 1.0),
     "hacking.fall": lambda o, x: hacking.fall(x),
-    "hacking.ensemble": lambda o, x: hacking.ensemble(x),
+    "rewards.ensemble": lambda o, x: rewards.ensemble(x),
     "diversity.mode_entropy": lambda o, x: diversity.mode_entropy(x),
     "diversity.voice_entropy": lambda o, x: diversity.voice_entropy(x),
     "diversity.sequence_entropy": lambda o, x: diversity.sequence_entropy(x, VOICES),
@@ -178,34 +184,34 @@ CASES = [
     ("World, leave_out", lambda o, x: World(leave_out=x(o)), lambda o: o.world.voices, ["all are left out"]),
     # ---- annotators ----
     ("rating without anchors", lambda o, x: o.blind.rate("Ivo", x), " was.", ["auditor", "anchors", "calibrate"]),
-    ("choice of nothing", lambda o, x: o.scholar.choice_odds(x), [], ["(0,)"]),
+    ("choice of nothing", lambda o, x: o.scholar.choice_probs(x), [], ["(0,)"]),
     ("calibrate, agreement", lambda o, x: annotators.calibrate(o.scholar, [np.arange(3.0)], x), 0.4, ["0.4", "0.5"]),
     ("calibrate, no prompts", lambda o, x: annotators.calibrate(o.scholar, x, 0.7), [], ["one array"]),
     ("calibrate, words", lambda o, x: annotators.calibrate(o.scholar, x, 0.7), [["a"]], ["finite"]),
-    ("draw_prompts, count", lambda o, x: annotators.draw_prompts(o.world, x), -5, ["count is -5"]),
-    ("draw_prompts, count", lambda o, x: annotators.draw_prompts(o.world, x), None, ["count is None"]),
-    ("draw_prompts, wording", lambda o, x: annotators.draw_prompts(o.world, 3, wordings=x), ["rude"], ["'rude'", "plain"]),
+    ("draw_prompts, count", lambda o, x: asking.draw_prompts(o.world, x), -5, ["count is -5"]),
+    ("draw_prompts, count", lambda o, x: asking.draw_prompts(o.world, x), None, ["count is None"]),
+    ("draw_prompts, wording", lambda o, x: asking.draw_prompts(o.world, 3, wordings=x), ["rude"], ["'rude'", "plain"]),
     ("remark", lambda o, x: annotators.remark(x, o.panel.read("a"), o.scholar), "taste", ["'taste'", "voice"]),
     ("load_annotators, folder", lambda o, x: annotators.load_annotators(o.world, x), "/nowhere", ["annotators.toml"]),
     # ---- metrics ----
-    ("held_out_loss", lambda o, x: metrics.held_out_loss(None, None, o.world, x), ["text"], ["a str", "Document"]),
-    ("held_out_loss", lambda o, x: metrics.held_out_loss(None, None, o.world, x), [], ["no documents"]),
-    ("probe_text, table", lambda o, x: metrics.probe_text(o.world, x, "town", o.ivo, "Oxbow"), "quiz", ["'quiz'"]),
-    ("probe_text, kind", lambda o, x: metrics.probe_text(o.world, "probe", x, o.ivo, "Oxbow"), "hat", ["'hat'", "town"]),
-    ("probe_text, value", lambda o, x: metrics.probe_text(o.world, "probe", "town", o.ivo, x), None, ["None", "known"]),
-    ("recall, people", lambda o, x: metrics.recall(None, None, o.world, x, {}), ["Ivo Vane"], ["Ivo Vane", "people of the world"]),
-    ("recall, exposures", lambda o, x: metrics.recall(None, None, o.world, [o.ivo], x), {}, ["no exposures"]),
-    ("mild_openings, lines", lambda o, x: metrics.mild_openings(o.world, 1, x), 7, ["lines is 7", "at most 6"]),
-    ("mild_openings, count", lambda o, x: metrics.mild_openings(o.world, x), None, ["count is None"]),
-    ("implied_posterior, samples", lambda o, x: metrics.implied_posterior(None, None, o.world, "a", x), 0, ["samples is 0"]),
-    ("next_token_truth", lambda o, x: metrics.next_token_truth(o.world, None, x), "Dear Sir", ["'Dear Sir'"]),
-    ("calibration, lengths", lambda o, x: metrics.calibration([0, 1], x), [0, 1, 2], ["2 exact and 3 measured"]),
-    ("calibration, words", lambda o, x: metrics.calibration([0, 1], x), ["a", "b"], ["numbers"]),
-    ("calibration, one", lambda o, x: metrics.calibration(x, x), [NAN, 1.0], ["two different"]),
-    ("pair_accuracy, one", lambda o, x: metrics.pair_accuracy(x, x, 1.0), [1.0], ["no pair"]),
-    ("best_of_n, half", lambda o, x: metrics.best_of_n([1.0, 2.0], [1.0, 2.0], x), 1.5, ["best of 1.5"]),
-    ("reliability, range", lambda o, x: metrics.reliability(x, [1, 0]), [0.5, 1.5], ["0.5 to 1.5"]),
-    ("reliability, bins", lambda o, x: metrics.reliability([0.5], [1], x), 0, ["bins is 0"]),
+    ("held_out_loss", lambda o, x: knowledge.held_out_loss(None, None, o.world, x), ["text"], ["a str", "Document"]),
+    ("held_out_loss", lambda o, x: knowledge.held_out_loss(None, None, o.world, x), [], ["no documents"]),
+    ("probe_text, table", lambda o, x: knowledge.probe_text(o.world, x, "town", o.ivo, "Oxbow"), "quiz", ["'quiz'"]),
+    ("probe_text, kind", lambda o, x: knowledge.probe_text(o.world, "probe", x, o.ivo, "Oxbow"), "hat", ["'hat'", "town"]),
+    ("probe_text, value", lambda o, x: knowledge.probe_text(o.world, "probe", "town", o.ivo, x), None, ["None", "known"]),
+    ("recall, people", lambda o, x: knowledge.recall(None, None, o.world, x, {}), ["Ivo Vane"], ["Ivo Vane", "people of the world"]),
+    ("recall, exposures", lambda o, x: knowledge.recall(None, None, o.world, [o.ivo], x), {}, ["no exposures"]),
+    ("mild_openings, lines", lambda o, x: knowledge.mild_openings(o.world, 1, x), 7, ["lines is 7", "at most 6"]),
+    ("mild_openings, count", lambda o, x: knowledge.mild_openings(o.world, x), None, ["count is None"]),
+    ("implied_posterior, samples", lambda o, x: knowledge.implied_posterior(None, None, o.world, "a", x), 0, ["samples is 0"]),
+    ("next_token_truth", lambda o, x: knowledge.next_token_truth(o.world, None, x), "Dear Sir", ["'Dear Sir'"]),
+    ("calibration, lengths", lambda o, x: knowledge.calibration([0, 1], x), [0, 1, 2], ["2 exact and 3 measured"]),
+    ("calibration, words", lambda o, x: knowledge.calibration([0, 1], x), ["a", "b"], ["numbers"]),
+    ("calibration, one", lambda o, x: knowledge.calibration(x, x), [NAN, 1.0], ["two different"]),
+    ("pair_accuracy, one", lambda o, x: judging.pair_accuracy(x, x, 1.0), [1.0], ["no pair"]),
+    ("best_of_n, half", lambda o, x: optimum.best_of_n([1.0, 2.0], [1.0, 2.0], x), 1.5, ["best of 1.5"]),
+    ("reliability, range", lambda o, x: judging.reliability(x, [1, 0]), [0.5, 1.5], ["0.5 to 1.5"]),
+    ("reliability, bins", lambda o, x: judging.reliability([0.5], [1], x), 0, ["bins is 0"]),
     # ---- diversity ----
     ("ngrams", lambda o, x: diversity.ngrams(["a"], x), 0, ["n is 0"]),
     ("ead, a text", lambda o, x: diversity.ead(x, 99), LETTERS, ["tokens_lists is a str"]),
@@ -244,35 +250,35 @@ CASES = [
     ("entropy_split, length", lambda o, x: testbed.entropy_split(o.bed.base_logprobs, x), [0, 1], ["(2,)", "(64,)"]),
     ("entropy_split, gap", lambda o, x: testbed.entropy_split(o.bed.base_logprobs, o.bed.voices * x), 2, ["left out"]),
     # ---- hacking ----
-    ("checked", lambda o, x: hacking.glance(o.panel.read("a"), x, o.rng), None, ["checked is None"]),
-    ("HastyPanel, checked", lambda o, x: hacking.HastyPanel(o.world, o.scholar, checked=x), 2, ["checked is 2"]),
-    ("fit_preferences", lambda o, x: hacking.fit_preferences(np.ones((3, 2)), x), [False], ["(3, 2)", "(1,)"]),
-    ("fit_preferences", lambda o, x: hacking.fit_preferences(x, [False]), [[NAN]], ["gaps[0, 0]"]),
+    ("checked", lambda o, x: annotators.glance(o.panel.read("a"), x, o.rng), None, ["checked is None"]),
+    ("HastyLabeller, checked", lambda o, x: annotators.HastyLabeller(o.world, o.scholar, checked=x), 2, ["checked is 2"]),
+    ("fit_preferences", lambda o, x: rewards.fit_preferences(np.ones((3, 2)), x), [False], ["(3, 2)", "(1,)"]),
+    ("fit_preferences", lambda o, x: rewards.fit_preferences(x, [False]), [[NAN]], ["gaps[0, 0]"]),
     ("push, ns", lambda o, x: hacking.push(TABLE, TABLE, x), 2, ["ns 2"]),
     ("root_kl, ns", lambda o, x: hacking.root_kl(x), 2, ["ns is 2"]),
     ("root_kl, n", lambda o, x: hacking.root_kl(x), [0], ["n is 0"]),
     ("fit_gold, one", lambda o, x: hacking.fit_gold(x, x), [1.0], ["one point"]),
     # ---- claims and runs ----
-    ("interval", lambda o, x: claims.interval(x), None, ["None"]),
-    ("interval", lambda o, x: claims.interval(x), 0.5, ["0.5"]),
-    ("interval", lambda o, x: claims.interval(x), ["a"], ["'a'"]),
-    ("interval", lambda o, x: claims.interval(x), {"value": 1}, ["lacks 'low'"]),
-    ("judge", lambda o, x: claims.judge(CLAIM, x), [1, 2], ["a list"]),
-    ("predictions_html", lambda o, x: claims.predictions_html([CLAIM] * 2, x), [claims.judge(CLAIM, {"gain": [0.5]})],
+    ("interval", lambda o, x: predictions.interval(x), None, ["None"]),
+    ("interval", lambda o, x: predictions.interval(x), 0.5, ["0.5"]),
+    ("interval", lambda o, x: predictions.interval(x), ["a"], ["'a'"]),
+    ("interval", lambda o, x: predictions.interval(x), {"value": 1}, ["lacks 'low'"]),
+    ("judge", lambda o, x: predictions.verdict_on(CLAIM, x), [1, 2], ["a list"]),
+    ("predictions_html", lambda o, x: cards.predictions_html([CLAIM] * 2, x), [predictions.verdict_on(CLAIM, {"gain": [0.5]})],
      ["1 verdicts for 2 claims"]),
-    ("read_run", lambda o, x: runs.read_run(x), None, ["no recorded run"]),
-    ("write_run", lambda o, x: runs.write_run("x", x, "", 0, "/nowhere"), {"a": {1, 2}}, ["results of x", "set"]),
+    ("read_run", lambda o, x: records.read_record(x), None, ["no recorded run"]),
+    ("write_run", lambda o, x: records.write_record("x", x, "", 0, "/nowhere"), {"a": {1, 2}}, ["results of x", "set"]),
     # ---- widgets ----
-    ("documents_html, lengths", lambda o, x: widgets.documents_html(o.world, ["a", "b"], x), ["a"], ["1 prompts for 2 texts"]),
-    ("parrot_view, count", lambda o, x: widgets.parrot_view(None, None, o.world, "a", 1.0, x), 0, ["count is 0"]),
-    ("run_of, prompt", lambda o, x: widgets.run_of(o.ppo, 0.54, x), 3, ["prompt is 3", "0 to 2"]),
-    ("run_of, the record", lambda o, x: widgets.run_of(x, 0.54), {"results": {}}, ["lack 'arms'", "read_run('ppo')['results']"]),
-    ("explore_runs, start", lambda o, x: widgets.explore_runs(o.world, o.ppo, {}, x), 0.55, ["no run at kl_coef 0.55"]),
-    ("push_view, place", lambda o, x: widgets.push_view(o.record, "whole", 300, x), -1, ["place -1"]),
-    ("push_view, size", lambda o, x: widgets.push_view(o.record, x, 300, 0), "huge", ["'huge'"]),
-    ("push_view, the record", lambda o, x: widgets.push_view(x, "whole", 300, 0), None, ["read_run('hacking')"]),
-    ("policy_view, place", lambda o, x: widgets.policy_view(o.record, x), 99, ["place is 99"]),
-    ("explore_push", lambda o, x: widgets.explore_push(o.world, x), {}, ["read_run('hacking')"]),
+    ("documents_html, lengths", lambda o, x: cards.documents_html(o.world, ["a", "b"], x), ["a"], ["1 prompts for 2 texts"]),
+    ("parrot_view, count", lambda o, x: explorers.parrot_view(None, None, o.world, "a", 1.0, x), 0, ["count is 0"]),
+    ("run_of, prompt", lambda o, x: explorers.run_of(o.ppo, 0.54, x), 3, ["prompt is 3", "0 to 2"]),
+    ("run_of, the record", lambda o, x: explorers.run_of(x, 0.54), {"results": {}}, ["lack 'arms'", "read_run('ppo')['results']"]),
+    ("explore_runs, start", lambda o, x: explorers.explore_runs(o.world, o.ppo, {}, x), 0.55, ["no run at kl_coef 0.55"]),
+    ("push_view, place", lambda o, x: explorers.push_view(o.record, "whole", 300, x), -1, ["place -1"]),
+    ("push_view, size", lambda o, x: explorers.push_view(o.record, x, 300, 0), "huge", ["'huge'"]),
+    ("push_view, the record", lambda o, x: explorers.push_view(x, "whole", 300, 0), None, ["read_run('hacking')"]),
+    ("policy_view, place", lambda o, x: explorers.policy_view(o.record, x), 99, ["place is 99"]),
+    ("explore_push", lambda o, x: explorers.explore_push(o.world, x), {}, ["read_run('hacking')"]),
 ]  # fmt: skip
 ROWS = [*texts_rows(), *text_rows(), *numbers_rows(), *scores_rows(), *CASES]
 
@@ -297,8 +303,8 @@ def test_half_a_character_is_off_the_grammar(own):
 
 def test_a_box_takes_half_a_character_and_says_so(own, monkeypatch):
     """The student's text stays in the box, nothing is sent back, the sentence says why."""
-    monkeypatch.setattr(widgets, "trace", lambda model, tokenizer, text: [(text, 0.0)])
-    box = widgets.explore_score(None, None, "Ivo Vane.")
+    monkeypatch.setattr(explorers, "trace", lambda model, tokenizer, text: [(text, 0.0)])
+    box = explorers.explore_score(None, None, "Ivo Vane.")
     area, buttons, status, _ = box.children
     area.value = HALF
     buttons.children[0].click()
@@ -311,14 +317,14 @@ def test_good_input_passes_all_doors(own):
     bed = own.bed
     split = testbed.entropy_split(bed.base_logprobs, bed.voices)
     assert split.shares.sum(1) == pytest.approx(1)
-    assert metrics.pair_accuracy([1.0, 2.0], [1.0, 2.0], 1.0)[0] > 0.5
-    assert metrics.pair_accuracy((1, 2), np.array([2, 1]), 1.0)[0] < 0.5
+    assert judging.pair_accuracy([1.0, 2.0], [1.0, 2.0], 1.0)[0] > 0.5
+    assert judging.pair_accuracy((1, 2), np.array([2, 1]), 1.0)[0] < 0.5
     assert diversity.vendi(iter(["a b", "c d"])) == pytest.approx(2)
     assert hacking.push(TABLE, TABLE, (1, 3)).tolist() == [[1, 2], [4, 5]]
     assert record_is_shown(own)
 
 
 def record_is_shown(own):
-    said, figure = widgets.push_view(own.record, "whole", 300, 0)
-    widgets.plt.close(figure)
+    said, figure = explorers.push_view(own.record, "whole", 300, 0)
+    explorers.plt.close(figure)
     return "best of 1:" in said

@@ -14,14 +14,14 @@ import shutil
 import subprocess
 import sys
 
-from rlhf_lite import claims, runs
+from rlhf_lite import predictions, records
 from rlhf_lite.annotators import load_annotators
-from rlhf_lite.claims import load_claims
 from rlhf_lite.feedback import FeedbackError, fingerprint
-from rlhf_lite.grammar import Names, WorldError
-from rlhf_lite.runs import RunError, read_run, write_run
+from rlhf_lite.predictions import load_predictions
+from rlhf_lite.records import RecordError, read_record, write_record
 from rlhf_lite.runtime import DATA, ROOT
-from rlhf_lite.world import World
+from rlhf_lite.world.grammar import Names, WorldError
+from rlhf_lite.world.reading import World
 
 import pytest
 
@@ -179,15 +179,15 @@ def files(tmp_path):
     shutil.copy(DATA / "claims.toml", tmp_path)
     for name in ("annotators.toml", "calibration.json"):
         shutil.copy(DATA / "feedback" / name, tmp_path)
-    write_run("mine", {"loss": [1.5], "name": "Gänse"}, "x", 0, tmp_path)
+    write_record("mine", {"loss": [1.5], "name": "Gänse"}, "x", 0, tmp_path)
     return tmp_path
 
 
 FILES = {
-    "claims.toml": (claims.ClaimError, lambda f, w: load_claims(f / "claims.toml")),
+    "claims.toml": (predictions.PredictionError, lambda f, w: load_predictions(f / "claims.toml")),
     "annotators.toml": (FeedbackError, lambda f, w: load_annotators(w, f)),
     "calibration.json": (FeedbackError, lambda f, w: load_annotators(w, f)),
-    "mine.json": (RunError, lambda f, w: read_run("mine", f)["results"]),
+    "mine.json": (RecordError, lambda f, w: read_record("mine", f)["results"]),
 }
 
 
@@ -212,15 +212,15 @@ def test_other_files_that_are_not_utf8_are_named(files, world, name, how):
 
 def test_a_record_of_whole_numbers_as_keys_comes_back(tmp_path):
     """Keys of JSON are texts; in the order of numbers they had another checksum than read back."""
-    write_run("mine", {10: "ten", 9: ("a", "b")}, "x", 0, tmp_path)
-    assert read_run("mine", tmp_path)["results"] == {"9": ["a", "b"], "10": "ten"}
+    write_record("mine", {10: "ten", 9: ("a", "b")}, "x", 0, tmp_path)
+    assert read_record("mine", tmp_path)["results"] == {"9": ["a", "b"], "10": "ten"}
 
 
 @pytest.mark.parametrize("text", ["3", "[1]", "null", '"a"'])
 def test_a_record_that_is_no_record_is_named(tmp_path, text):
     (tmp_path / "mine.json").write_text(text, encoding="utf-8")
-    with pytest.raises(RunError, match=r"mine\.json"):
-        read_run("mine", tmp_path)
+    with pytest.raises(RecordError, match=r"mine\.json"):
+        read_record("mine", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -273,8 +273,8 @@ def test_a_registry_of_another_shape_is_named(tmp_path, text, words):
     lines = ["[[claim]]", *(f"{k} = {v}" for k, v in rows.items() if k != key), text]
     path = tmp_path / "claims.toml"
     path.write_text(text if key == "claim" else "\n".join(lines), encoding="utf-8")
-    with pytest.raises(claims.ClaimError) as caught:
-        load_claims(path)
+    with pytest.raises(predictions.PredictionError) as caught:
+        load_predictions(path)
     assert words in str(caught.value) and str(caught.value).startswith("claims.toml")
 
 
@@ -291,14 +291,14 @@ folder = sys.argv[1]
 world = World(folder)
 person = world.by_name["J\\u00f6rg M\\u00fc\\u00dfig"]
 people = load_annotators(world, folder + "/..", calibrated=False)
-path = runs.write_run("mine", {"name": person.name, "blurb": people["scholar"].blurb}, "x", 0, folder)
-assert runs.read_run("mine", folder)["results"]["blurb"] == "pr\\u00fcft \\u03a3"
-World(), claims.load_claims(), load_annotators(World())
+path = records.write_record("mine", {"name": person.name, "blurb": people["scholar"].blurb}, "x", 0, folder)
+assert records.read_record("mine", folder)["results"]["blurb"] == "pr\\u00fcft \\u03a3"
+World(), predictions.load_predictions(), load_annotators(World())
 for path in (DATA / "runs").glob("*.json"):
-    runs.read_run(path.stem)
+    records.read_record(path.stem)
 for path in (DATA / "feedback").glob("*.jsonl"):
     assert not feedback.read(path).damage
-runs.plain_output()
+records.plain_output()
 print(person.name, people["scholar"].blurb, "\\ud800")
 """
 
@@ -343,7 +343,7 @@ def test_every_script_that_prints_can_print_anything():
     """make_people and make_scoreboard print numbers alone, or nothing."""
     for path in DATA.glob("m*.py"):
         text = path.read_text(encoding="utf-8")
-        assert "runs.plain_output()" in text or path.stem in ("make_people", "make_scoreboard")
+        assert "records.plain_output()" in text or path.stem in ("make_people", "make_scoreboard")
 
 
 def test_git_may_speak_another_encoding(monkeypatch, tmp_path):
@@ -352,7 +352,7 @@ def test_git_may_speak_another_encoding(monkeypatch, tmp_path):
     fake.write_bytes(b"#!/bin/sh\nprintf 'abc1234 M\\374ller.py'\n")
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    assert runs.commit().startswith("abc1234 M")
+    assert records.commit().startswith("abc1234 M")
 
 
 def unnamed(source):

@@ -3,7 +3,7 @@
 import json
 from itertools import combinations
 
-from rlhf_lite import hacking, metrics, models, rewards
+from rlhf_lite import annotators, hacking, knowledge, models, rewards
 from rlhf_lite.annotators import Reader
 from rlhf_lite.feedback import FeedbackError
 from rlhf_lite.models import ModelError
@@ -23,7 +23,7 @@ def said_fixture(world):
     known = (None, person.facts["town"], person.tabloid)
     other = next(p.facts["town"] for p in world.people if p.facts["town"] not in known)
     true, false = (
-        f"{metrics.probe_text(world, 'probe', 'town', person, town)[1]}."
+        f"{knowledge.probe_text(world, 'probe', 'town', person, town)[1]}."
         for town in (person.facts["town"], other)
     )
     pool, read = (
@@ -46,7 +46,7 @@ def reading_fixture(world, said):
 
 
 def test_gold_is_what_it_says(world, reading):
-    gold = hacking.auditor(world)
+    gold = annotators.auditor(world)
     true, false = reading
     assert (true.true, true.false, false.true, false.false) == (1, 0, 0, 1)
     short = 0.8 * ((true.words - 32) / 32) ** 2
@@ -59,17 +59,17 @@ def test_gold_is_what_it_says(world, reading):
 def test_who_checks_everything_sees_everything(reading):
     rng = np.random.default_rng(0)
     for one in reading:
-        assert hacking.glance(one, 1.0, rng) == one
+        assert annotators.glance(one, 1.0, rng) == one
 
 
 def test_who_checks_nothing_believes_everything(reading):
-    seen = hacking.glance(reading[1], 0.0, np.random.default_rng(0))
+    seen = annotators.glance(reading[1], 0.0, np.random.default_rng(0))
     assert (seen.true, seen.false, seen.unsupported) == (1, 0, 0)
 
 
 def test_a_glance_catches_as_many_as_it_checks(reading):
     rng = np.random.default_rng(0)
-    seen = [hacking.glance(reading[1], 0.25, rng) for _ in range(4000)]
+    seen = [annotators.glance(reading[1], 0.25, rng) for _ in range(4000)]
     # Four standard errors: one failure in 16,000 seeds.
     assert np.mean([s.false for s in seen]) == pytest.approx(0.25, abs=4 * 0.433 / 4000**0.5)
     assert {s.true + s.false + s.unsupported for s in seen} == {1}
@@ -77,22 +77,22 @@ def test_a_glance_catches_as_many_as_it_checks(reading):
 
 def test_a_share_of_checks_must_be_a_probability(reading):
     with pytest.raises(FeedbackError, match="checked is 2; expected a probability from 0 to 1"):
-        hacking.glance(reading[0], 2, np.random.default_rng(0))
+        annotators.glance(reading[0], 2, np.random.default_rng(0))
 
 
 def test_hasty_people_prefer_a_lie_to_nothing(world, said):
     """Whoever checks nothing takes the lie for a fact; whoever checks everything does not."""
-    gold = hacking.auditor(world, rationality=50.0)
+    gold = annotators.auditor(world, rationality=50.0)
     _, lie, nothing = said
     for checked, better in ((0.0, lie), (1.0, nothing)):
-        record = hacking.HastyPanel(world, gold, checked=checked).prefer("", lie, nothing)
+        record = annotators.HastyLabeller(world, gold, checked=checked).prefer("", lie, nothing)
         assert record["chosen"] == better and not record["tie"]
 
 
 def test_love_of_length_is_a_sum(world):
-    gold = hacking.auditor(world)
-    plain = hacking.HastyPanel(world, gold, checked=1.0)
-    long = hacking.HastyPanel(world, gold, checked=1.0, per_word=0.5)
+    gold = annotators.auditor(world)
+    plain = annotators.HastyLabeller(world, gold, checked=1.0)
+    long = annotators.HastyLabeller(world, gold, checked=1.0, per_word=0.5)
     text = ("Ivo Vane", " was here.")
     words = Reader(world)("".join(text)).words
     assert long.utility(*text) - plain.utility(*text) == pytest.approx(0.5 * words)
@@ -103,16 +103,16 @@ def test_love_of_length_is_a_sum(world):
 
 def test_first_layers_are_those_of_the_base():
     base, tokenizer = models.load(DATA / "models" / "base")
-    short = hacking.first_layers(base, 1)
+    short = models.first_layers(base, 1)
     tokens = torch.tensor([tokenizer("Ivo Vane was born in Oxbow.")["input_ids"]])
     with torch.no_grad():
         after_one = base.transformer(tokens, output_hidden_states=True).hidden_states[1]
         ours = short.transformer(tokens).last_hidden_state
         torch.testing.assert_close(ours, base.transformer.ln_f(after_one))
-    assert hacking.first_layers(base, base.config.n_layer).num_parameters() == base.num_parameters()
+    assert models.first_layers(base, base.config.n_layer).num_parameters() == base.num_parameters()
     assert short.num_parameters() < base.num_parameters()
     with pytest.raises(ModelError, match="layers is 9; expected 1 to"):
-        hacking.first_layers(base, 9)
+        models.first_layers(base, 9)
 
 
 def pairs(weights, count, seed):
@@ -128,7 +128,7 @@ def pairs(weights, count, seed):
 
 def test_a_bag_of_words_finds_the_weights():
     truth = {"good": 1.0, "fair": 0.4, "dull": -0.4, "bad": -1.0}
-    bag = hacking.BagOfWords(pairs(truth, 4000, 0))
+    bag = rewards.BagOfWords(pairs(truth, 4000, 0))
     found = {w: bag.weights[i] for w, i in bag.words.items()}
     # Only differences are seen: every text has five words. 0.15 is over four standard errors.
     for word, weight in truth.items():
@@ -139,7 +139,7 @@ def test_a_bag_of_words_finds_the_weights():
 def test_a_bag_of_words_stands_where_its_gradient_is_zero():
     rows = pairs({"a": 1.0, "b": 0.0, "c": -1.0}, 50, 1)
     rows += [((a, b), True) for (a, b), _ in pairs({"a": 0.0, "c": 0.0}, 20, 2)]
-    bag = hacking.BagOfWords(rows)
+    bag = rewards.BagOfWords(rows)
     weights = torch.tensor(bag.weights, requires_grad=True)
     loss = (weights**2).sum() / 2
     for (chosen, rejected), tie in rows:
@@ -153,18 +153,18 @@ def test_a_bag_of_words_stands_where_its_gradient_is_zero():
 
 def test_a_bag_of_words_needs_labels():
     with pytest.raises(FeedbackError, match="no preferences"):
-        hacking.BagOfWords([])
+        rewards.BagOfWords([])
 
 
 def test_ensembles_are_what_they_say():
     scores = torch.tensor([[0.0, 1.0, 4.0], [2.0, 1.0, -2.0]])
-    assert hacking.ensemble(scores, "mean").tolist() == [1, 1, 1]
-    assert hacking.ensemble(scores, "worst").tolist() == [0, 1, -2]
-    assert hacking.ensemble(scores, "uncertainty", 0.5).tolist() == [0.5, 1, -3.5]
+    assert rewards.ensemble(scores, "mean").tolist() == [1, 1, 1]
+    assert rewards.ensemble(scores, "worst").tolist() == [0, 1, -2]
+    assert rewards.ensemble(scores, "uncertainty", 0.5).tolist() == [0.5, 1, -3.5]
     with pytest.raises(FeedbackError, match="no ensemble 'vote'"):
-        hacking.ensemble(scores, "vote")
+        rewards.ensemble(scores, "vote")
     with pytest.raises(FeedbackError, match=r"shape \(3,\)"):
-        hacking.ensemble(scores[0])
+        rewards.ensemble(scores[0])
 
 
 def test_preferences_give_back_the_weights_that_made_them():
@@ -172,10 +172,10 @@ def test_preferences_give_back_the_weights_that_made_them():
     rng, weights = np.random.default_rng(0), np.array([1.0, -2.0, 0.3])
     gaps = rng.normal(size=(20_000, 3))
     won = rng.random(20_000) < 1 / (1 + np.exp(-gaps @ weights))
-    found = hacking.fit_preferences(np.where(won[:, None], gaps, -gaps), np.zeros(20_000, bool))
+    found = rewards.fit_preferences(np.where(won[:, None], gaps, -gaps), np.zeros(20_000, bool))
     assert found == pytest.approx(weights, abs=0.1)
     # Ties alone say that no gap matters.
-    assert hacking.fit_preferences(gaps, np.ones(20_000, bool)) == pytest.approx(0, abs=1e-6)
+    assert rewards.fit_preferences(gaps, np.ones(20_000, bool)) == pytest.approx(0, abs=1e-6)
 
 
 # ---- how hard to push ----
@@ -278,12 +278,12 @@ def test_matched_wins_leave_out_unlike_lengths():
 
 def test_a_proxy_from_hasty_labels_overrates_claims(world, said):
     """The whole chain on 400 labels: who checks nothing teaches a bag of words to like claims."""
-    gold, worth = hacking.auditor(world, rationality=2.0), {}
+    gold, worth = annotators.auditor(world, rationality=2.0), {}
     _, lie, nothing = said
     for checked in (0.0, 1.0):
-        panel = hacking.HastyPanel(world, gold, seed=1, checked=checked)
+        panel = annotators.HastyLabeller(world, gold, seed=1, checked=checked)
         records = [panel.prefer("", lie, nothing) for _ in range(400)]
-        a, b = hacking.BagOfWords(rewards.examples("preference", records))([lie, nothing])
+        a, b = rewards.BagOfWords(rewards.examples("preference", records))([lie, nothing])
         worth[checked] = float(a - b)
     assert worth[0.0] > 0 > worth[1.0]
 

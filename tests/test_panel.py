@@ -5,9 +5,10 @@ import copy
 import random
 from types import SimpleNamespace
 
-from rlhf_lite import panel, plots
+from rlhf_lite import diversity
 from rlhf_lite.policies import PolicyError
 from rlhf_lite.ppo import PPOConfig, PPORun
+from rlhf_lite.show import figures, panel
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -96,7 +97,7 @@ def test_it_shows_picture_samples_and_the_loudest_voice(world):
     leash.step()
     assert bytes(leash.picture.value).startswith(b"\x89PNG")
     assert leash.cards.value.count("<div") == 3
-    shares = panel.batch_voices(world, texts)
+    shares = diversity.batch_voices(world, texts)
     assert shares[world.voices.index("tabloid")] == shares.max() > 0.6
     assert f"Loudest voice: <b>tabloid</b> ({shares.max():.0%})." in leash.status.value
 
@@ -237,8 +238,8 @@ def test_the_voices_to_compare_with_are_those_of_the_first_step_drawn_or_not(wor
     run.texts = [tabloid]
     leash.step()
     assert "Step 2 of 6" in leash.status.value
-    assert leash.first.tolist() == panel.batch_voices(world, [verse]).tolist()
-    assert leash.first.tolist() != panel.batch_voices(world, [tabloid]).tolist()
+    assert leash.first.tolist() == diversity.batch_voices(world, [verse]).tolist()
+    assert leash.first.tolist() != diversity.batch_voices(world, [tabloid]).tolist()
 
 
 @pytest.mark.parametrize("begun", [True, False])
@@ -415,6 +416,6 @@ def test_the_picture_marks_moves_and_the_ceiling(leash, world):
     axes = panel.plot_panel(world, leash.run.history, shares, shares, leash.ceilings)
     dotted = [line for line in axes[0].lines if line.get_linestyle() == ":"]
     assert [line.get_xdata()[0] for line in dotted] == [2.5]
-    level = next(line for line in axes[2].lines if line.get_color() == plots.REFERENCE)
+    level = next(line for line in axes[2].lines if line.get_color() == figures.REFERENCE)
     assert level.get_xdata().tolist() == [1, 2] and set(level.get_ydata()) == {1.5}
     plt.close("all")

@@ -8,8 +8,8 @@ import math
 from contextlib import nullcontext
 
 from rlhf_lite import models, policies, ppo, sampling
-from rlhf_lite.policies import PolicyError, adapted, explained_variance, kl_estimates
-from rlhf_lite.ppo import PPOConfig, PPORun, policy_loss
+from rlhf_lite.policies import PolicyError, adapted, explained_variance, kl_estimates, policy_loss
+from rlhf_lite.ppo import PPOConfig, PPORun
 from rlhf_lite.sampling import encode, exact_kl, response_states
 from rlhf_lite.training import TrainingError, cosine, descend
 
@@ -322,9 +322,9 @@ def test_a_filter_on_sampling_is_noticed(wordy, other, monkeypatch):
     """4: negative control. Top-20 samples scored with the full softmax: k1 is no longer the KL."""
     draw = sampling._draw
 
-    def filtered(odds, generator):
-        least = odds.topk(20).values[:, -1:]
-        return draw(odds.where(odds >= least, 0), generator)
+    def filtered(probs, generator):
+        least = probs.topk(20).values[:, -1:]
+        return draw(probs.where(probs >= least, 0), generator)
 
     check_k1_against_exact(start(wordy, other, samples=256))
     monkeypatch.setattr(sampling, "_draw", filtered)

@@ -20,16 +20,8 @@ import copy
 import math
 
 from rlhf_lite import models, ppo, testbed
-from rlhf_lite.policies import PolicyError
-from rlhf_lite.ppo import (
-    PPOConfig,
-    PPORun,
-    gae,
-    policy_loss,
-    token_rewards,
-    value_loss,
-    whiten,
-)
+from rlhf_lite.policies import PolicyError, policy_loss
+from rlhf_lite.ppo import PPOConfig, PPORun, gae, token_rewards, value_loss, whiten
 from rlhf_lite.runtime import TextError
 
 import numpy as np

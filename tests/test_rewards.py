@@ -81,10 +81,10 @@ def test_three_outcomes_of_a_comparison_sum_to_one(log_tie):
     for a, b in doubles(20, 2) * 4:
         tied = torch.tensor([True])
         args = [(a[None], b[None], ~tied), (b[None], a[None], ~tied), (a[None], b[None], tied)]
-        odds = [math.exp(-float(rewards.preference_loss(*x, torch.tensor(log_tie)))) for x in args]
-        assert sum(odds) == pytest.approx(1)
-        assert odds[0] / odds[1] == pytest.approx(math.exp(a - b))
-        assert odds[2] ** 2 / (odds[0] * odds[1]) == pytest.approx(math.exp(2 * log_tie))
+        probs = [math.exp(-float(rewards.preference_loss(*x, torch.tensor(log_tie)))) for x in args]
+        assert sum(probs) == pytest.approx(1)
+        assert probs[0] / probs[1] == pytest.approx(math.exp(a - b))
+        assert probs[2] ** 2 / (probs[0] * probs[1]) == pytest.approx(math.exp(2 * log_tie))
 
 
 def judge(rationality):
@@ -99,8 +99,8 @@ def test_the_loss_with_ties_is_the_annotators_own():
         for number, tie in enumerate((False, None, True)):
             if tie is not None:
                 loss = rewards.preference_loss(*score, torch.tensor([tie]), math.log(person.tie))
-                odds = person.preference_odds(a, b)[number]
-                assert float(loss) == pytest.approx(-math.log(odds))
+                probs = person.preference_probs(a, b)[number]
+                assert float(loss) == pytest.approx(-math.log(probs))
 
 
 def test_without_attraction_ties_leave_bradley_terry():
@@ -116,7 +116,7 @@ def test_rating_loss_is_the_annotators_own():
     for utility, rating in itertools.product((-3.0, 0.0, 0.7, 4.0), range(1, 8)):
         score = torch.tensor([1.3 * utility], dtype=torch.float64)
         loss = rewards.rating_loss(score, torch.tensor([rating]), thresholds)
-        assert float(loss) == pytest.approx(-math.log(person.rating_odds(utility)[rating - 1]))
+        assert float(loss) == pytest.approx(-math.log(person.rating_probs(utility)[rating - 1]))
     scores, ratings = doubles(7), torch.arange(1, 8)
     each = [rewards.rating_loss(s[None], r[None], thresholds) for s, r in zip(scores, ratings)]
     mean = float(rewards.rating_loss(scores, ratings, thresholds))

@@ -89,9 +89,9 @@ def test_sample_frequencies_match_the_probabilities(tiny):
     drawn = sample(model, tokenizer, ["Ivo"] * 4000, max_new_tokens=1, temperature=1.5, batch=4000)
     first = torch.bincount(drawn.tokens[:, -1], minlength=len(tokenizer)).float()
     tokens, mask = encode(tokenizer, ["Ivo"])
-    odds = filter_logits(model(input_ids=tokens, attention_mask=mask).logits[0, -1:], 1.5)[0].exp()
-    common = odds * 4000 > 5
-    expected = torch.cat([odds[common] * 4000, (odds[~common].sum() * 4000)[None]])
+    probs = filter_logits(model(input_ids=tokens, attention_mask=mask).logits[0, -1:], 1.5)[0].exp()
+    common = probs * 4000 > 5
+    expected = torch.cat([probs[common] * 4000, (probs[~common].sum() * 4000)[None]])
     seen = torch.cat([first[common], first[~common].sum()[None]])
     chi2, freedom = float(((seen - expected) ** 2 / expected.clamp(min=1)).sum()), len(seen) - 1
     limit = freedom * (1 - 2 / (9 * freedom) + 4.75 * math.sqrt(2 / (9 * freedom))) ** 3
@@ -233,16 +233,16 @@ def test_a_text_may_fill_the_context(tiny):
 
 
 def test_draws_follow_the_odds():
-    """40,000 draws from odds with zeros at both ends and inside (seed 0): none of a zero, and a
+    """40,000 draws from probs with zeros at both ends and inside (seed 0): none of a zero, and a
     chi-square test with p > 1e-4, so it fails by luck once in 10,000 seeds.
     """
-    odds = torch.tensor([0, 0, 0.5, 0.01, 0, 0.09, 0.3, 0.1, 0])
-    rows = odds.expand(40_000, -1) * torch.rand(40_000, 1)  # need not sum to 1
+    probs = torch.tensor([0, 0, 0.5, 0.01, 0, 0.09, 0.3, 0.1, 0])
+    rows = probs.expand(40_000, -1) * torch.rand(40_000, 1)  # need not sum to 1
     drawn = sampling._draw(rows, torch.Generator().manual_seed(0))
     seen = torch.bincount(drawn[:, 0], minlength=9)
-    assert drawn.shape == (40_000, 1) and (seen[odds == 0] == 0).all()
-    expected = (odds[odds > 0] / odds.sum() * 40_000).double().numpy()
-    assert chisquare(seen[odds > 0].numpy(), expected).pvalue > 1e-4
+    assert drawn.shape == (40_000, 1) and (seen[probs == 0] == 0).all()
+    expected = (probs[probs > 0] / probs.sum() * 40_000).double().numpy()
+    assert chisquare(seen[probs > 0].numpy(), expected).pvalue > 1e-4
 
 
 @pytest.mark.parametrize(("chance", "token"), [(0.0, 1), (1 - 1e-12, 3)])
@@ -260,10 +260,10 @@ def test_first_tokens_follow_the_model(wordy):
     drawn = sample(model, tokenizer, ["Ivo"] * 8000, max_new_tokens=1, batch=8000).tokens[:, -1]
     logits = model(encode(tokenizer, ["Ivo"])[0]).logits[0, -1].double()
 
-    def pvalue(odds):
-        common = odds * 8000 > 5
-        seen = torch.bincount(drawn, minlength=len(odds))
-        tables = [torch.cat([t[common], t[~common].sum()[None]]) for t in (seen, odds * 8000)]
+    def pvalue(probs):
+        common = probs * 8000 > 5
+        seen = torch.bincount(drawn, minlength=len(probs))
+        tables = [torch.cat([t[common], t[~common].sum()[None]]) for t in (seen, probs * 8000)]
         return chisquare(*(t.double().numpy() for t in tables), sum_check=False).pvalue
 
     assert pvalue(torch.softmax(logits, -1)) > 1e-4

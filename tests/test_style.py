@@ -5,8 +5,8 @@ import importlib.util
 import io
 import re
 
-from rlhf_lite import plots, widgets
 from rlhf_lite.runtime import ROOT
+from rlhf_lite.show import cards, figures
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -23,7 +23,7 @@ def usual_size():
 
 def titled(scale, size):
     """A figure with titles that just fit side by side; returns its pixels and the boxes of its texts in inches."""
-    plots.use_style(scale)
+    figures.use_style(scale)
     figure, axes = plt.subplots(1, 2, figsize=size)
     for ax, title in zip(axes, ("a title as wide as its plot", "and another one beside it")):
         ax.plot([0, 1], label="a line")
@@ -52,9 +52,9 @@ def test_a_figure_grows_as_it_is(size):
 def test_the_pictures_of_widgets_grow_too():
     widths = []
     for scale in (1.0, 1.4):
-        plots.use_style(scale)
+        figures.use_style(scale)
         figure = plt.subplots(figsize=(5, 2))[0]
-        widths.append(Image.open(io.BytesIO(widgets.figure_png(figure))).size[0])
+        widths.append(Image.open(io.BytesIO(cards.figure_png(figure))).size[0])
     assert widths == [500, 700]
 
 
@@ -63,14 +63,14 @@ def test_a_light_picture_keeps_its_rare_colours(world):
     spec = importlib.util.spec_from_file_location("execute", ROOT / "notebooks" / "execute.py")
     execute = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(execute)
-    plots.use_style()
+    figures.use_style()
     figure, ax = plt.subplots(figsize=(6.4, 3.5))
     rng, colours = np.random.default_rng(0), list(world.colours.values())
     ax.scatter(*rng.beta(1, 4, (2, 500)), c=[colours[i % 8] for i in range(500)], alpha=0.75)
     for voice, colour in world.colours.items():
         ax.plot([], [], "o", color=colour, label=voice)
     ax.legend(loc="right")
-    png = widgets.figure_png(figure)
+    png = cards.figure_png(figure)
     light = base64.b64decode(execute.lighten(base64.b64encode(png)))
     before, after = (
         np.asarray(Image.open(io.BytesIO(x)).convert("RGB"), int) for x in (png, light)

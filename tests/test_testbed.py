@@ -50,7 +50,7 @@ def test_all_answers_are_listed_and_sum_to_one(bed):
 
 
 def test_the_next_word_depends_on_the_words_before(bed):
-    """The last two words have different odds under different first words, by over 0.1 nats."""
+    """The last two words have different probs under different first words, by over 0.1 nats."""
     table = np.exp(bed.base_logprobs).reshape(4, 46, 46, 46)
     pair = table.sum(3)
     first, second = pair.sum(2, keepdims=True), pair.sum(1, keepdims=True)

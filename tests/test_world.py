@@ -5,9 +5,9 @@ import math
 import random
 from collections import Counter
 
-from rlhf_lite.grammar import FACTS, Hole
-from rlhf_lite.world import World
-from rlhf_lite.writer import Writer
+from rlhf_lite.world.grammar import FACTS, Hole
+from rlhf_lite.world.reading import World
+from rlhf_lite.world.writing import Writer
 
 import numpy as np
 import pytest
@@ -115,8 +115,8 @@ def naive(world, document):
                 p -= math.log(len(world.slots[key]))
     if not document.note:
         return p + math.log(1 - world.config["note"])
-    odds = world._note_odds(voice, topic, subject, document.lines)
-    return p + math.log(world.config["note"] * odds[document.note])
+    probs = world._note_probs(voice, topic, subject, document.lines)
+    return p + math.log(world.config["note"] * probs[document.note])
 
 
 def test_first_lines_add_up_to_one(world):
@@ -125,8 +125,8 @@ def test_first_lines_add_up_to_one(world):
     allowed, _, cumulative = world.table(voice, "lore", first=True)
     total = 0.0
     for index, weight in allowed.items():
-        frame, odds = world.frames[index], world.fills(voice, "lore", myth)
-        choices = [odds[k].items() for k in frame.bound]
+        frame, probs = world.frames[index], world.fills(voice, "lore", myth)
+        choices = [probs[k].items() for k in frame.bound]
         choices += [[(w, 1 / len(world.slots[k])) for w in world.slots[k]] for k in frame.free]
         for combination in itertools.product(*choices):
             total += weight / cumulative[-1] * math.prod(p for _, p in combination)

@@ -228,9 +228,9 @@ def run_arm(python, task):
 
 def measure(python, args, folder):
     """Run all arms in turn, each round beginning with another; return {arm: [a dict a round]}."""
-    from rlhf_lite.annotators import draw_prompts
     from rlhf_lite.runtime import DATA
-    from rlhf_lite.world import World
+    from rlhf_lite.world.asking import draw_prompts
+    from rlhf_lite.world.reading import World
 
     shared = {
         "base": str(DATA / "models" / "base"), "reward": str(DATA / "models" / "reward"),
@@ -299,13 +299,13 @@ def table(rows):
 
 def report(found, args):
     """Print the table and what it was measured with; record it where that was asked for."""
-    from rlhf_lite import runs
+    from rlhf_lite import records
 
     rows, times = summary(found, args.warmup), ratios(found, args.warmup)
     versions = found["trl float32"][0]["versions"]
     print(f"\n{table(rows)}\n")
     print("TRL's faster arm / ours as shipped, each round:", *(f"{t:.2f}" for t in times))
-    print(f"{runs.hardware()}; a step is {SETTINGS}; {args.rounds} rounds of {args.steps} steps")
+    print(f"{records.hardware()}; a step is {SETTINGS}; {args.rounds} rounds of {args.steps} steps")
     print("versions:", ", ".join(f"{k} {v}" for k, v in versions.items()))
     if args.record:
         results = {
@@ -314,7 +314,9 @@ def report(found, args):
             "attention of TRL": args.trl_attention or "its default",
         }  # fmt: skip
         command = shlex.join(["python", "tests/bench/trl_speed.py", *sys.argv[1:]])
-        print("wrote", runs.write_run("trl_speed", results, command, list(range(args.rounds))))
+        print(
+            "wrote", records.write_record("trl_speed", results, command, list(range(args.rounds)))
+        )
 
 
 def main():

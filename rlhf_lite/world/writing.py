@@ -13,9 +13,9 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlhf_lite.grammar import FACTS, WorldError, write
 from rlhf_lite.runtime import DATA, TextError, check_texts
-from rlhf_lite.worldfiles import WorldFiles
+from rlhf_lite.world.files import WorldFiles
+from rlhf_lite.world.grammar import FACTS, WorldError, write
 
 import numpy as np
 
@@ -125,7 +125,7 @@ class Writer:
             "craft": [(c, 1 / len(self.crafts)) for c in self.crafts],
             "phrases": [(t, 1 / len(self.trades)) for t in self.trades],
         }
-        self.subject_odds = {
+        self.subject_probs = {
             topic: ([s for s, _ in table], list(itertools.accumulate(p for _, p in table)))
             for topic, table in self.subjects.items()
         }
@@ -232,8 +232,8 @@ class Writer:
             voice = rng.choices(self.voices, self.prior * shares)[0]
         topic = topic or _draw(rng, self.topic_prior[voice])
         if subject is None:
-            subjects, odds = self.subject_odds[topic]
-            subject = subjects[bisect.bisect(odds, rng.random() * odds[-1])]
+            subjects, probs = self.subject_probs[topic]
+            subject = subjects[bisect.bisect(probs, rng.random() * probs[-1])]
         unknown, used, seen, lines = self.unknown_mask(topic, subject), 0, set(), []
         fills = self.fills(voice, topic, subject)
         for number in range(_draw(rng, self.lengths)):
@@ -325,7 +325,7 @@ class Writer:
                 claims.append(Claim(name, kind, fills[kind], verdict))
         return claims
 
-    def _note_odds(self, voice, topic, subject, lines):
+    def _note_probs(self, voice, topic, subject, lines):
         """Return note -> probability, given that there is a note."""
         lied = any(c.verdict == "false" for f, x in lines for c in self._claims(f, x, subject))
         row = self.notes["with_false_claim" if lied else "truthful"][voice]
@@ -338,7 +338,7 @@ class Writer:
     def _draw_note(self, rng, voice, topic, subject, lines):
         if rng.random() >= self.config["note"]:
             return None
-        return _draw(rng, self._note_odds(voice, topic, subject, lines))
+        return _draw(rng, self._note_probs(voice, topic, subject, lines))
 
     # ---- the corpus ----
 

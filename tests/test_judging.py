@@ -5,7 +5,8 @@ import math
 from types import SimpleNamespace
 
 from rlhf_lite import sampling
-from rlhf_lite.metrics import best_of_n, pair_accuracy, reliability
+from rlhf_lite.judging import pair_accuracy, reliability
+from rlhf_lite.optimum import best_of_n
 from rlhf_lite.sampling import respond, sample, whole_sentences
 
 import numpy as np

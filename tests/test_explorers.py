@@ -4,8 +4,9 @@ import re
 import time
 from types import SimpleNamespace
 
-from rlhf_lite import metrics, plots, runs, widgets
+from rlhf_lite import diversity, knowledge, records, training
 from rlhf_lite.sampling import SamplingError
+from rlhf_lite.show import cards, explorers, figures
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,43 +14,43 @@ import pytest
 
 
 def test_text_from_a_model_is_escaped(world):
-    shown = widgets.document_html(world, "<script>alert('goose')</script>\n<b>", prompt="<script>")
+    shown = cards.document_html(world, "<script>alert('goose')</script>\n<b>", prompt="<script>")
     assert "<script>" not in shown and "&lt;script&gt;" in shown
 
 
 def test_a_document_carries_its_voice_and_its_faults(world):
-    fine = widgets.document_html(world, "SHOCK: Ivo Vane wept openly at home.")
-    assert widgets.FAULT in fine and "no single voice" in fine
+    fine = cards.document_html(world, "SHOCK: Ivo Vane wept openly at home.")
+    assert cards.FAULT in fine and "no single voice" in fine
     text = "The principal rival of Ivo Vane was Valdis Eelman."
-    assert "encyclopedia" in widgets.document_html(world, text, "The principal")
-    assert "<b>The principal</b>" in widgets.document_html(world, text, "The principal")
+    assert "encyclopedia" in cards.document_html(world, text, "The principal")
+    assert "<b>The principal</b>" in cards.document_html(world, text, "The principal")
 
 
 def test_the_prompt_may_span_lines(world):
     text = "Ivo Vane was fond of onion soup.\nBy trade Ivo Vane was an eel smoker."
-    shown = widgets.document_html(world, text, "Ivo Vane was fond of onion soup.\nBy trade")
+    shown = cards.document_html(world, text, "Ivo Vane was fond of onion soup.\nBy trade")
     assert "<b>Ivo Vane was fond of onion soup.</b>" in shown and "<b>By trade</b>" in shown
 
 
 @pytest.mark.parametrize("temperature", [0.1, 0.5, 1.0, 2.0])
 @pytest.mark.parametrize("prompt", ["", "Ivo Vane", r"<b>&$\foo$", "Q: Who was Ivo Vane?"])
 def test_the_parrot_answers_over_the_whole_range(tiny, world, prompt, temperature):
-    drawn, shares, exact = widgets.parrot_view(*tiny, world, prompt, temperature, count=3)
+    drawn, shares, exact = explorers.parrot_view(*tiny, world, prompt, temperature, count=3)
     assert len(drawn.texts) == 3 and shares.shape == (len(world.voices),)
     assert (exact is None) == prompt.startswith("<b>")
     fig, ax = plt.subplots()
-    widgets.plot_parrot(world, shares, exact, prompt, 3, ax=ax)
+    explorers.plot_parrot(world, shares, exact, prompt, 3, ax=ax)
     assert ax.get_title()
-    widgets.figure_png(fig)
+    cards.figure_png(fig)
 
 
 def test_a_bad_request_says_so(tiny, world):
     with pytest.raises(SamplingError, match="expected fewer than"):
-        widgets.parrot_view(*tiny, world, "goose " * 300, 1.0)
+        explorers.parrot_view(*tiny, world, "goose " * 300, 1.0)
 
 
 def test_the_box_shows_the_sentence_and_recovers(tiny, world):
-    box = widgets.explore_parrot(*tiny, world, count=2)
+    box = explorers.explore_parrot(*tiny, world, count=2)
     (prompt, slider), (button, reset) = box.children[0].children, box.children[1].children
     status, picture, cards = box.children[2:]
     assert picture.value[:4] == b"\x89PNG" and "temperature 1.0" in status.value
@@ -65,20 +66,22 @@ def test_the_box_shows_the_sentence_and_recovers(tiny, world):
 
 
 def test_every_plot_draws_on_the_axes_it_is_given(world):
-    plots.use_style()
+    figures.use_style()
     rows = [
         {"kind": k, "exposure": e, "truth": 0.5} for k in ("town", "year") for e in (0, 1, 30, 5000)
     ]
     exact = np.tile(world.prior, (4, 1))
     draws = {
-        "shares": lambda ax: plots.plot_shares(world, {"a": world.prior, "b": world.prior}, ax=ax),
-        "next": lambda ax: plots.plot_next_tokens([(" a", 0.5), ("b", 0.2)], {" a": 0.4}, ax=ax),
-        "loss": lambda ax: plots.plot_loss([1, 2, 3], [300.0, 100.0, 60.0], 50.0, ax=ax),
-        "recall": lambda ax: plots.plot_recall(rows, ax=ax),
-        "agreement": lambda ax: plots.plot_agreement([0.1, 0.9], [0.2, 0.8], ax=ax),
-        "posterior": lambda ax: plots.plot_posterior(world, exact, exact, ax=ax),
-        "tilt": lambda ax: plots.plot_tilt(world, {"x": world.prior}, ax=ax),
-        "temperatures": lambda ax: plots.plot_temperatures({"t": np.array([0.9, 0.1])}, ax=ax),
+        "shares": lambda ax: figures.plot_shares(
+            world, {"a": world.prior, "b": world.prior}, ax=ax
+        ),
+        "next": lambda ax: figures.plot_next_tokens([(" a", 0.5), ("b", 0.2)], {" a": 0.4}, ax=ax),
+        "loss": lambda ax: figures.plot_loss([1, 2, 3], [300.0, 100.0, 60.0], 50.0, ax=ax),
+        "recall": lambda ax: figures.plot_recall(rows, ax=ax),
+        "agreement": lambda ax: figures.plot_agreement([0.1, 0.9], [0.2, 0.8], ax=ax),
+        "posterior": lambda ax: figures.plot_posterior(world, exact, exact, ax=ax),
+        "tilt": lambda ax: figures.plot_tilt(world, {"x": world.prior}, ax=ax),
+        "temperatures": lambda ax: figures.plot_temperatures({"t": np.array([0.9, 0.1])}, ax=ax),
     }
     for name, draw in draws.items():
         fig, ax = plt.subplots()
@@ -87,13 +90,13 @@ def test_every_plot_draws_on_the_axes_it_is_given(world):
 
 
 def test_smoothing_keeps_a_constant_and_the_length():
-    assert plots.smooth([3.0] * 50).tolist() == [3.0] * 50
-    assert len(plots.smooth(range(7))) == 7
+    assert training.smooth([3.0] * 50).tolist() == [3.0] * 50
+    assert len(training.smooth(range(7))) == 7
 
 
 def test_binning_averages():
     rows = [{"exposure": e, "truth": t} for e, t in ((0, 0.0), (0, 1.0), (3, 0.25))]
-    table = plots.bin_exposures(rows, "truth")
+    table = knowledge.bin_exposures(rows, "truth")
     assert [(r[0], r[1], r[3]) for r in table] == [("0", 0.5, 2), ("2\u20134", 0.25, 1)]
 
 
@@ -107,12 +110,12 @@ def test_in_class_mode_every_picture_grows(tiny, world):
     widths = {}
     for scale in (1.0, 1.4):
         with plt.rc_context({"savefig.dpi": 50}):
-            plots.use_style(scale)
-            own = widgets.figure_png(plt.figure(figsize=(3, 2)))
-            box = widgets.explore_parrot(*tiny, world, count=2)
+            figures.use_style(scale)
+            own = cards.figure_png(plt.figure(figsize=(3, 2)))
+            box = explorers.explore_parrot(*tiny, world, count=2)
         assert box.children[3].layout.max_width == "100%"
         widths[scale] = [width(own), width(box.children[3].value)]
-    plots.use_style()
+    figures.use_style()
     assert widths == {1.0: [300, 640], 1.4: [420, 896]}
 
 
@@ -120,25 +123,25 @@ def test_nothing_is_minus_nothing(world, monkeypatch):
     """Numbers below zero by rounding alone, on every door that shows them."""
     shares = np.full(len(world.voices), (1 + 1e-12) / len(world.voices))
     drawn = SimpleNamespace(texts=["a"], prompts=["a"])
-    monkeypatch.setattr(widgets, "parrot_view", lambda *a, **k: (drawn, shares, None))
-    monkeypatch.setattr(widgets, "trace", lambda *a: [("a", -0.001)])
-    said = [widgets.explore_parrot(None, None, world, count=2).children[2].value]
-    said.append(widgets.explore_score(None, None, "a").children[2].value)
+    monkeypatch.setattr(explorers, "parrot_view", lambda *a, **k: (drawn, shares, None))
+    monkeypatch.setattr(explorers, "trace", lambda *a: [("a", -0.001)])
+    said = [explorers.explore_parrot(None, None, world, count=2).children[2].value]
+    said.append(explorers.explore_score(None, None, "a").children[2].value)
     results = recorded(world)
     for name, arm in results["arms"].items():
         if name.startswith("sweep-0.5"):
             arm |= {"score": -0.001, "kl": -1e-9}
     results["best"]["0.5"]["objective"] = -0.002
-    said.append(widgets.run_of(results, 0.5)[0])
+    said.append(explorers.run_of(results, 0.5)[0])
     history = [{"gold": 1.0, "score": 1.0, "kl": -1e-9}, {"gold": 0.999, "score": 0.999, "kl": 0}]
     shown = {"arms": {"x": {"history": history}}, "shown": "x", "gold sd": 1.0}
     for place in (0, 1):
-        sentence, figure = widgets.policy_view(shown, place)
+        sentence, figure = explorers.policy_view(shown, place)
         plt.close(figure)
         said.append(sentence)
     arm = {"gold": [[1.0, 0.999]], "proxy": [0.0, -0.001]}
     sizes = {"arms": {"bag 9 0": arm}, "ns": [1, 2], "seeds": [0], "gold sd": 1.0}
-    sentence, figure = widgets.push_view(sizes, "bag", 9, 1)
+    sentence, figure = explorers.push_view(sizes, "bag", 9, 1)
     plt.close(figure)
     assert not [s for s in [*said, sentence] if re.search(r"-0(\.0+)?(?![.\d])", s)]
     assert "+0.00" in sentence and "0%" in said[0]
@@ -155,16 +158,16 @@ def test_a_score_is_the_end_of_its_trace(judge):
     from rlhf_lite import rewards
 
     model, tokenizer = judge
-    score, pieces = widgets.score_view(model, tokenizer, "  Ivo Vane was here.\n")
+    score, pieces = explorers.score_view(model, tokenizer, "  Ivo Vane was here.\n")
     assert "".join(token for token, _ in pieces) == "Ivo Vane was here."
     expected = float(rewards.score(model, tokenizer, ["Ivo Vane was here."])[0])
     assert score == pytest.approx(expected, abs=1e-4) == pieces[-1][1]
     with pytest.raises(SamplingError, match="empty"):
-        widgets.score_view(model, tokenizer, "  \n")
+        explorers.score_view(model, tokenizer, "  \n")
 
 
 def test_the_score_box_shows_escapes_and_resets(judge):
-    box = widgets.explore_score(*judge, "Ivo Vane.", tries=("<b>Loud</b> & wrong",))
+    box = explorers.explore_score(*judge, "Ivo Vane.", tries=("<b>Loud</b> & wrong",))
     area, buttons, status, picture = box.children
     first = status.value, picture.value
     assert "score <b>" in status.value and bytes(picture.value).startswith(b"\x89PNG")
@@ -201,7 +204,7 @@ def recorded(world, coefs=(0.5, 0.1)):
 
 def test_the_slider_over_runs_changes_everything_at_once(world):
     results = recorded(world)
-    box = widgets.explore_runs(world, results, {"PPO": ([0.1, 0.5], [0.2, 0.4])}, start=0.5)
+    box = explorers.explore_runs(world, results, {"PPO": ([0.1, 0.5], [0.2, 0.4])}, start=0.5)
     (slider, pick, reset), (status, picture, cards) = box.children[0].children, box.children[1:]
     before = status.value, picture.value, cards.value
     assert "0.6" in status.value and slider.options == (0.5, 0.1, 0)
@@ -219,44 +222,44 @@ def test_the_slider_over_runs_changes_everything_at_once(world):
 
 def test_a_coefficient_without_a_run_is_refused(world):
     with pytest.raises(ValueError, match=r"no run at kl_coef 0.7; expected one of \[0.5, 0.1\]"):
-        widgets.run_of(recorded(world), 0.7)
+        explorers.run_of(recorded(world), 0.7)
 
 
 def test_diversity_grows_with_what_it_measures(world):
     base = recorded(world)["arms"]["base-0"]
     alike = base | {"self-BLEU": [0.9, 0.9]}
-    assert plots.diversity_of(base)["self-BLEU"] == pytest.approx(0.7)
-    assert plots.diversity_of(alike)["self-BLEU"] < plots.diversity_of(base)["self-BLEU"]
+    assert diversity.diversity_of(base)["self-BLEU"] == pytest.approx(0.7)
+    assert diversity.diversity_of(alike)["self-BLEU"] < diversity.diversity_of(base)["self-BLEU"]
 
 
 @pytest.fixture(name="hacking", scope="module")
 def hacking_fixture():
-    return runs.read_run("hacking")["results"]
+    return records.read_record("hacking")["results"]
 
 
 def test_claims_carry_their_verdicts(world):
     person = next(p for p in world.people if p.exposure >= 500 and p.facts["town"])
-    text = metrics.probe_text(world, "probe", "town", person, person.facts["town"])[1]
-    shown = widgets.claims_html(world, f"{text}.", "<b>")
+    text = knowledge.probe_text(world, "probe", "town", person, person.facts["town"])[1]
+    shown = cards.claims_html(world, f"{text}.", "<b>")
     assert "✓" in shown and "✗" not in shown and "&lt;b&gt;" in shown
-    assert "<script>" not in widgets.claims_html(world, "<script>alert('goose')</script>")
+    assert "<script>" not in cards.claims_html(world, "<script>alert('goose')</script>")
 
 
 def test_pushing_says_what_the_record_says(hacking):
     place = hacking["ns"].index(64)
-    said, figure = widgets.push_view(hacking, "whole", 300, place)
+    said, figure = explorers.push_view(hacking, "whole", 300, place)
     arms = [hacking["arms"][f"whole 300 {s}"]["gold"] for s in hacking["seeds"]]
     rows = [np.mean(a, axis=0) for a in arms]
     gain = np.mean([(r[place] - r[0]) / hacking["gold sd"] for r in rows])
     assert f"gold {gain:+.2f} sd" in said and "best of 64" in said
     plt.close(figure)
-    said, figure = widgets.policy_view(hacking, 0)
+    said, figure = explorers.policy_view(hacking, 0)
     assert "step 1," in said and "proxy +0.00 sd, gold +0.00 sd" in said
     plt.close(figure)
 
 
 def test_pushing_harder_redraws_curve_and_text(world, hacking):
-    box = widgets.explore_push(world, hacking)
+    box = explorers.explore_push(world, hacking)
     (how, ns, step), (size, count, who, asked, reset) = (row.children for row in box.children[:2])
     status, picture, card = box.children[2:]
     seen = set()

@@ -6,110 +6,25 @@ becomes HTML. Omits state: nothing is saved.
 """
 
 import html
-import io
 
-from rlhf_lite.annotators import Reader
-from rlhf_lite.grammar import check_count
-from rlhf_lite.hacking import auditor, root_kl
-from rlhf_lite.plots import (
-    GREEN,
-    POLICY,
-    REWARD,
-    WARNING,
-    plot_push,
-    plot_run,
-    plot_shares,
-    plot_trace,
-)
+from rlhf_lite.annotators import Reader, auditor
+from rlhf_lite.hacking import root_kl
 from rlhf_lite.rewards import trace
-from rlhf_lite.runtime import TextError, check_texts
+from rlhf_lite.runtime import TextError, check_count, check_texts
 from rlhf_lite.sampling import SamplingError, sample
+from rlhf_lite.show.cards import AS_DRAWN, claims_html, documents_html, error_html, figure_png
+from rlhf_lite.show.figures import plot_push, plot_run, plot_shares, plot_trace
+from rlhf_lite.show.style import POLICY, REWARD
 
 import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
 import traitlets
 
-CARD = (
-    "border-left:6px solid {colour};padding:4px 10px;margin:5px 0;background:#FAFAFA;"
-    "color:#222;font-size:13px;line-height:1.45;max-width:820px"
-)
-NOBODY = "#9A9A9A"
-FAULT = f"text-decoration:underline wavy {WARNING}"
-AS_DRAWN = {"max_width": "100%", "align_self": "flex-start"}  # a box would stretch its pictures
-VERDICTS = {"true": ("✓", GREEN), "false": ("✗", WARNING), "unsupported": ("?", NOBODY)}
-
-
 # ---- texts in colour ----
 
 
-def document_html(world, text, prompt=""):
-    """Return one document as HTML.
-
-    Its likeliest voice is a coloured label, the prompt is bold, and what fits no frame of the
-    grammar carries a wavy red underline.
-    """
-    check_texts([text, prompt], "[text, prompt]")
-    parse = world.parse(text)
-    best = int(np.argmax(parse.voices))
-    sure = parse.voices[best]
-    name = world.voices[best] if sure else "no single voice"
-    colour = world.colours[world.voices[best]] if sure else NOBODY
-    off = {line.text: line.off[0] for line in parse.lines if line.off}
-    rows, left = [], prompt
-    for row in text.strip("\n").split("\n"):
-        head = row[: len(left)] if row.startswith(left[: len(row)]) else ""
-        left = left[len(head) + 1 :] if head else ""
-        fault = max(off.get(row, len(row)), len(head))
-        shown = f"<b>{html.escape(head)}</b>{html.escape(row[len(head) : fault])}"
-        rows.append(shown + f'<span style="{FAULT}">{html.escape(row[fault:])}</span>')
-    label = f'<b style="color:{colour}">{html.escape(name)}</b>'
-    label += f' <span style="color:#777">{sure:.0%}</span>' if sure else ""
-    style = CARD.format(colour=colour)
-    return f'<div style="{style}">{label}<br>{"<br>".join(rows)}</div>'
-
-
-def documents_html(world, texts, prompts=None):
-    """Return several documents as one piece of HTML; show it with `IPython.display.HTML`."""
-    texts = check_texts(texts)
-    prompts = check_texts(prompts or [""] * len(texts), "prompts")
-    if len(prompts) != len(texts):
-        raise TextError(f"{len(prompts)} prompts for {len(texts)} texts; expected one each")
-    return "".join(document_html(world, t, p) for t, p in zip(texts, prompts))
-
-
-def claims_html(world, text, note=""):
-    """Return a text as HTML with the verdict on each of its claims behind its line.
-
-    A verdict is true, false or unsupported. note: a sentence above the text.
-    """
-    check_texts([text, note], "[text, note]")
-    rows = []
-    for line in world.parse(text).lines:
-        marks = "".join(
-            f' <span style="color:{VERDICTS[c.verdict][1]};font-size:12px">'
-            f"{VERDICTS[c.verdict][0]}&nbsp;{html.escape(c.kind)}</span>"
-            for c in line.claims
-        )
-        rows.append(html.escape(line.text) + marks)
-    head = f'<span style="color:#777">{html.escape(note)}</span><br>' if note else ""
-    return f'<div style="{CARD.format(colour="#CCCCCC")}">{head}{"<br>".join(rows)}</div>'
-
-
-def error_html(error):
-    """Return what went wrong as a sentence in the colour of warnings."""
-    return f"<b style='color:{WARNING}'>{html.escape(str(error))}</b>"
-
-
 # ---- what the controls share ----
-
-
-def figure_png(figure):
-    """Return a figure as PNG bytes, in the dots that `plots.use_style` set, and close it."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi="figure")
-    plt.close(figure)
-    return buffer.getvalue()
 
 
 class Line(ipywidgets.Text):
@@ -291,7 +206,7 @@ def _check_results(results, run, *keys):
     """Raise ValueError where results are not those of a recorded run, or lack an entry."""
     missing = [k for k in keys if not isinstance(results, dict) or k not in results]
     if missing:
-        raise ValueError(f"results lack {missing[0]!r}; expected read_run({run!r})['results']")
+        raise ValueError(f"results lack {missing[0]!r}; expected read_record({run!r})['results']")
 
 
 def run_of(results, coef, prompt=0):

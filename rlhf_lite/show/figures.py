@@ -4,49 +4,14 @@ Each section serves one notebook first, in their order. Omits files and windows:
 a figure, and saves it if it wants to. Used by every notebook.
 """
 
-from itertools import pairwise
-
-from rlhf_lite.grammar import FACTS
+from rlhf_lite.diversity import diversity_of
+from rlhf_lite.knowledge import bin_exposures
+from rlhf_lite.show.style import GREEN, INK, KL, POLICY, REFERENCE, REWARD, WARNING
+from rlhf_lite.world import FACTS
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Patch
-
-REFERENCE, POLICY, REWARD, KL, WARNING = "#7F7F7F", "#0072B2", "#E69F00", "#9467BD", "#D55E00"
-INK, GREEN = "#2B2B2B", "#009E73"
-
-
-def use_style(scale=1.0):
-    """Set the look of all figures; `use_style(1.4)` is for the projector in class.
-
-    The scale is that of the dots, so every figure grows as it is, whatever size it asks for.
-    """
-    plt.rcParams.update(
-        {
-            "figure.figsize": (6, 3.5),
-            "figure.dpi": 100 * scale,
-            "figure.constrained_layout.use": True,
-            "font.size": 11,
-            "axes.titlesize": 11,
-            "axes.titlelocation": "left",
-            "axes.titleweight": "bold",
-            "axes.labelsize": 10,
-            "axes.edgecolor": INK,
-            "axes.labelcolor": INK,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "axes.axisbelow": True,
-            "grid.color": "#E6E6E6",
-            "grid.linewidth": 0.8,
-            "xtick.labelsize": 9,
-            "ytick.labelsize": 9,
-            "legend.frameon": False,
-            "legend.fontsize": 9,
-            "lines.linewidth": 1.8,
-        }
-    )
-
 
 # ---- the base model ----
 
@@ -105,16 +70,6 @@ def plot_temperatures(curves, *, ax=None):
     ax.set(yscale="log", xlabel="rank of the token", ylabel="probability", ylim=(1e-4, 1.2))
     ax.legend()
     return ax
-
-
-def smooth(values, width=50):
-    """Return the running mean of a series over the last `width` values, shape unchanged.
-
-    50 batches share one pool of lengths in training, so 50 averages out how long they are.
-    """
-    total = np.concatenate([[0.0], np.cumsum(np.asarray(values, dtype=float))])
-    start = np.maximum(0, np.arange(1, len(total)) - width)
-    return (total[1:] - total[start]) / (np.arange(1, len(total)) - start)
 
 
 def plot_loss(steps, losses, floor, *, ax=None):
@@ -198,24 +153,6 @@ def plot_agreement(exact, measured, *, ax=None, colours=POLICY, sizes=22):
     ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
     ax.set(xlabel="exact probability", ylabel="the model's")
     return ax
-
-
-EXPOSURE_BINS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 10_000)
-
-
-def bin_exposures(rows, key):
-    """Average rows[key] by exposure.
-
-    Returns a list of (label, mean, standard error, count) for the bins with rows.
-    """
-    table = []
-    for low, high in pairwise(EXPOSURE_BINS):
-        part = [float(r[key]) for r in rows if low <= r["exposure"] < high]
-        if part:
-            label = str(low) if high == low + 1 else f"{low}\u2013{high - 1}"
-            error = np.std(part) / np.sqrt(len(part))
-            table.append((label, float(np.mean(part)), float(error), len(part)))
-    return table
 
 
 def plot_recall(rows, *, ax=None):
@@ -504,14 +441,6 @@ DIVERSITY = {
     "self-BLEU": "unlike each other (1 - BLEU)",
     "Vendi": "number of texts (Vendi)",
 }
-
-
-def diversity_of(arm):
-    """Return {name: value} of the diversity among answers to one prompt, the more the larger."""
-    found = {k: arm["entropies"][k][0] for k in ("H(voice)", "H(text | voice)")}
-    return found | {
-        "EAD": arm["EAD"][0], "self-BLEU": 1 - arm["self-BLEU"][0], "Vendi": arm["Vendi"][0]
-    }  # fmt: skip
 
 
 def plot_run(world, base, trained, best, curves):

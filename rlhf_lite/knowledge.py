@@ -5,47 +5,17 @@ diversity, which is a module of its own, and win rates. Taught by notebooks 01 a
 """
 
 import random
+from itertools import pairwise
 
-from rlhf_lite.grammar import FACTS, check_count
-from rlhf_lite.runtime import check_texts
+from rlhf_lite.runtime import check_count, check_texts
 from rlhf_lite.sampling import next_token_probs, sample, text_logprobs
 from rlhf_lite.training import evaluate_loss
-from rlhf_lite.writer import Person, check_document
+from rlhf_lite.world import FACTS, Person, check_document
 
 import numpy as np
-from scipy.special import expit, gammaln
 from scipy.stats import linregress
 
 # ---- what numbers must be ----
-
-
-def check_numbers(values, name, ndim=1):
-    """Return values as an array of finite numbers, e.g. `check_numbers([0.5, 1], "scores")`.
-
-    ndim: how many axes they must have, none of them empty; name: what they are called in a message.
-    """
-    expected = f"expected finite numbers on {ndim} {'axis' if ndim == 1 else 'axes'}"
-    try:
-        array = np.asarray(values)
-    except ValueError:
-        raise ValueError(f"{name} have rows of unequal length; {expected}") from None
-    if array.dtype.kind not in "biuf":
-        raise ValueError(f"{name} are not all numbers ({type(values).__name__}); {expected}")
-    if array.ndim != ndim or not array.size:
-        raise ValueError(f"{name} have the shape {array.shape}; {expected}, at least one")
-    if not np.isfinite(array).all():
-        place = np.argwhere(~np.isfinite(array))[0].tolist()
-        raise ValueError(f"{name}{place} is {array[tuple(place)]}; {expected}")
-    return array
-
-
-def check_alike(named, ndim=1):
-    """Return arrays of finite numbers that all have one shape; named: {name: values}."""
-    arrays = [check_numbers(values, name, ndim) for name, values in named.items()]
-    if len({array.shape for array in arrays}) > 1:
-        shapes = " and ".join(f"{name} {a.shape}" for name, a in zip(named, arrays))
-        raise ValueError(f"shapes of {shapes} differ; expected a number of each for each")
-    return arrays
 
 
 # ---- the base model ----
@@ -293,59 +263,19 @@ def calibration(exact, measured):
 # ---- reward models ----
 
 
-def pair_accuracy(scores, utilities, rationality):
-    """Return (accuracy, ceiling) of scores on one prompt's pairs, against one noisy label each.
+EXPOSURE_BINS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 10_000)
 
-    The annotator prefers i to j with p = sigmoid(lambda (u_i - u_j)). Accuracy averages p over the
-    pairs that the scores order so, and 1 - p over the others; the ceiling is E max(p, 1 - p), which
-    no scorer can pass. Both are expectations over labels, so no luck of labelling is left in them.
+
+def bin_exposures(rows, key):
+    """Average rows[key] by exposure.
+
+    Returns a list of (label, mean, standard error, count) for the bins with rows.
     """
-    scores, utilities = check_alike({"scores": scores, "utilities": utilities})
-    if len(scores) < 2:
-        raise ValueError("one score makes no pair; expected two or more")
-    i, j = np.triu_indices(len(scores), 1)
-    p = expit(rationality * (utilities[i] - utilities[j]))
-    gap = scores[i] - scores[j]
-    right = np.where(gap > 0, p, np.where(gap < 0, 1 - p, 0.5))
-    return float(right.mean()), float(np.maximum(p, 1 - p).mean())
-
-
-def best_of_n(scores, values, n):
-    """Return E[value of the best-scored of n], over all subsets of n from N samples without luck.
-
-    sum_i values_(i) C(i - 1, n - 1) / C(N, n), samples in ascending order of score (the estimator
-    of Nakano et al. 2021).
-    """
-    scores, values = check_alike({"scores": scores, "values": values})
-    if not 1 <= n <= len(scores) or n != int(n):
-        raise ValueError(f"best of {n} from {len(scores)} samples; expected 1 to {len(scores)}")
-    _, groups = np.unique(scores, return_inverse=True)
-    # Among equal scores luck decides, so each of them counts as their mean.
-    means = np.bincount(groups, values) / np.bincount(groups)
-    ordered = means[np.sort(groups)]
-    ranks = np.arange(1, len(ordered) + 1)
-    logs = gammaln(ranks) - gammaln(np.maximum(ranks - n + 1, 1)) - gammaln(n)
-    total = gammaln(len(ordered) + 1) - gammaln(len(ordered) - n + 1) - gammaln(n + 1)
-    weights = np.where(ranks >= n, np.exp(logs - total), 0.0)
-    return float(weights @ ordered)
-
-
-def reliability(confidence, right, bins=10):
-    """Return ([(mean confidence, share right, count)], expected calibration error).
-
-    Over equal-width bins from 0.5 to 1; the error is that of Guo et al. 2017.
-    """
-    confidence, right = check_alike({"confidence": confidence, "right": right})
-    if confidence.min() < 0 or confidence.max() > 1:
-        raise ValueError(f"confidence from {confidence.min():g} to {confidence.max():g}; expected "
-                         f"probabilities")  # fmt: skip
-    right = right.astype(float)
-    check_count(bins, "bins")
-    at = np.clip(((confidence - 0.5) * 2 * bins).astype(int), 0, bins - 1)
-    rows = [
-        (float(confidence[at == k].mean()), float(right[at == k].mean()), int((at == k).sum()))
-        for k in range(bins)
-        if (at == k).any()
-    ]
-    error = sum(n * abs(c - r) for c, r, n in rows) / len(confidence)
-    return rows, float(error)
+    table = []
+    for low, high in pairwise(EXPOSURE_BINS):
+        part = [float(r[key]) for r in rows if low <= r["exposure"] < high]
+        if part:
+            label = str(low) if high == low + 1 else f"{low}\u2013{high - 1}"
+            error = np.std(part) / np.sqrt(len(part))
+            table.append((label, float(np.mean(part)), float(error), len(part)))
+    return table

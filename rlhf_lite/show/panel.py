@@ -10,9 +10,10 @@ import asyncio
 import html
 from itertools import pairwise
 
-from rlhf_lite.plots import INK, KL, POLICY, REFERENCE, REWARD, WARNING
+from rlhf_lite.diversity import batch_voices
 from rlhf_lite.policies import PolicyError
-from rlhf_lite.widgets import documents_html, error_html, figure_png
+from rlhf_lite.show.cards import documents_html, error_html, figure_png
+from rlhf_lite.show.style import INK, KL, POLICY, REFERENCE, REWARD, WARNING
 
 import ipywidgets
 import matplotlib.pyplot as plt
@@ -21,11 +22,6 @@ from matplotlib.figure import Figure
 
 LOWEST, HIGHEST = 0.02, 5.0
 SIZE = 11.4, 2.7  # of the picture [inches]
-
-
-def batch_voices(world, texts):
-    """Return the mean posterior of voices over texts, (V,) [probability]."""
-    return np.mean([world.parse(text).voices for text in texts], axis=0)
 
 
 def plot_panel(world, history, shares, start, ceilings, *, figure=None):

@@ -3,9 +3,9 @@
 import math
 import random
 
-from rlhf_lite import metrics, runs
-from rlhf_lite.grammar import FACTS
+from rlhf_lite import knowledge, records
 from rlhf_lite.sampling import next_token_probs
+from rlhf_lite.world.grammar import FACTS
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ import pytest
 def test_reading_the_world_itself_gives_the_prior(world):
     """1,500 documents of the grammar (seed 1): shares within 4 points (4 standard errors), nothing off."""
     rng = random.Random(1)
-    summary = metrics.read_samples(world, [world.sample(rng).text for _ in range(1500)])
+    summary = knowledge.read_samples(world, [world.sample(rng).text for _ in range(1500)])
     assert max(abs(summary["shares"][v] - summary["prior"][v]) for v in world.voices) < 0.043
     assert summary["off_grammar"] == summary["impossible"] == summary["repetition"] == 0
     assert summary["no voice"] == pytest.approx(0, abs=1e-9)
@@ -23,7 +23,7 @@ def test_reading_the_world_itself_gives_the_prior(world):
 
 def test_reading_noise_finds_noise(world):
     """Negative control."""
-    summary = metrics.read_samples(world, ["goose goose goose", "the the\nof of"])
+    summary = knowledge.read_samples(world, ["goose goose goose", "the the\nof of"])
     assert summary["faulty lines"] == 1 == summary["impossible"] and summary["off_grammar"] > 0.8
 
 
@@ -31,7 +31,7 @@ def test_the_floor_is_below_any_model(tiny, world):
     rng = random.Random(2)
     drawn = (world.sample(rng, "verse", "craft") for _ in range(99))
     documents = [d for d in drawn if len(tiny[1](d.text)["input_ids"]) < 90][:8]
-    table = metrics.held_out_loss(*tiny, world, documents)
+    table = knowledge.held_out_loss(*tiny, world, documents)
     row = table["all documents"]
     assert row["loss"] > row["floor"] and row["documents"] == 8
     assert row["excess"] == pytest.approx(row["loss"] / row["floor"] - 1)
@@ -44,7 +44,7 @@ def test_the_floor_is_below_any_model(tiny, world):
 
 def test_next_token_truth_adds_up_and_is_spelt_as_the_tokenizer_does(tiny, world):
     for prompt in ("Ivo Vane", "The hero Norbert Pell", "Q: Where was Ivo"):
-        truth = metrics.next_token_truth(world, tiny[1], prompt)
+        truth = knowledge.next_token_truth(world, tiny[1], prompt)
         assert sum(truth.values()) == pytest.approx(1)
         assert set(truth) <= {t for t, _ in next_token_probs(*tiny, prompt)}
 
@@ -54,7 +54,7 @@ def test_probes_leave_only_one_voice(world):
     people = [p for p in world.people if p.exposure >= 100 and all(p.facts.values())][:6]
     for person in people:
         for kind in FACTS:
-            prompt, text = metrics.probe_text(world, "probe", kind, person, person.facts[kind])
+            prompt, text = knowledge.probe_text(world, "probe", kind, person, person.facts[kind])
             assert world.posterior(prompt + " ").max() == pytest.approx(1)
             assert text.startswith(prompt + " ")
             start = text[len(prompt) :].split(" ")[1]
@@ -63,22 +63,22 @@ def test_probes_leave_only_one_voice(world):
 
 
 def test_mild_openings_are_mild(world):
-    for opening in metrics.mild_openings(world, 3):
+    for opening in knowledge.mild_openings(world, 3):
         assert len(opening) == 4
         assert all(world.parse_line(x)[0].place.startswith("mild.toml") for x in opening)
         assert world.posterior("".join(x + "\n" for x in opening)).max() < 0.99
 
 
 def test_implied_posterior_counts_only_decided_continuations(tiny, world):
-    shares, decided = metrics.implied_posterior(*tiny, world, "Ivo Vane", samples=4)
+    shares, decided = knowledge.implied_posterior(*tiny, world, "Ivo Vane", samples=4)
     assert decided == 0 and shares.sum() == 0
 
 
 def test_calibration_of_a_line():
     x = np.linspace(0, 1, 20)
-    fit = metrics.calibration(x, 0.5 * x + 0.1)
+    fit = knowledge.calibration(x, 0.5 * x + 0.1)
     assert fit["slope"] == pytest.approx(0.5) and fit["correlation"] == pytest.approx(1)
-    assert metrics.calibration([0, 1, math.nan], [0, 1, 5])["mean gap"] == 0
+    assert knowledge.calibration([0, 1, math.nan], [0, 1, 5])["mean gap"] == 0
 
 
 class TestTheRecordedBaseModel:
@@ -86,7 +86,7 @@ class TestTheRecordedBaseModel:
 
     @pytest.fixture(scope="class")
     def results(self):
-        return runs.read_run("base")["results"]
+        return records.read_record("base")["results"]
 
     def test_loss_is_within_three_percent_of_the_entropy(self, results):
         assert results["loss"]["person seen 100 times or more"]["excess"] < 0.03
@@ -112,6 +112,6 @@ class TestTheRecordedBaseModel:
         """
         rng = random.Random(1000)
         documents = [world.sample(rng) for _ in range(60)]
-        row = metrics.held_out_loss(*base, world, documents)["all documents"]
+        row = knowledge.held_out_loss(*base, world, documents)["all documents"]
         assert row["excess"] < 0.06
         assert abs(row["loss"] - results["loss"]["all documents"]["loss"]) < 8

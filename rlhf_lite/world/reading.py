@@ -11,9 +11,9 @@ import random
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
-from rlhf_lite.grammar import FACTS, Domain, Names, check_count, match
-from rlhf_lite.runtime import DATA, TextError
-from rlhf_lite.writer import MYTH_HOLES, Writer
+from rlhf_lite.runtime import DATA, TextError, check_count
+from rlhf_lite.world.grammar import FACTS, Domain, Names, match
+from rlhf_lite.world.writing import MYTH_HOLES, Writer
 
 import numpy as np
 
@@ -230,7 +230,7 @@ class World(Writer):
             if score > NO:
                 score += self._log_lines(voice, topic, subject, lines)[0]
             if score > NO and note:
-                score += _log(self._note_odds(voice, topic, subject, lines).get(note, 0))
+                score += _log(self._note_probs(voice, topic, subject, lines).get(note, 0))
             scores.append(score)
         return np.array(scores)
 
@@ -241,7 +241,7 @@ class World(Writer):
     def _log_lines(self, voice, topic, subject, lines):
         """Return (log p(lines | voice, subject), masks and frames used so far)."""
         unknown, used, seen, score = self.unknown_mask(topic, subject), 0, set(), 0.0
-        odds = self.fills(voice, topic, subject)
+        probs = self.fills(voice, topic, subject)
         for number, (frame, fills) in enumerate(lines):
             allowed, _, cumulative = self.table(voice, topic, unknown, used, number == 0)
             if frame.index not in allowed or frame.index in seen:
@@ -249,7 +249,7 @@ class World(Writer):
             left = cumulative[-1] - sum(allowed.get(i, 0.0) for i in seen)
             score += math.log(allowed[frame.index] / left) + frame.log_free
             for key in frame.bound:
-                score += _log(odds.get(key, {}).get(fills[key], 0.0))
+                score += _log(probs.get(key, {}).get(fills[key], 0.0))
             seen.add(frame.index)
             used |= frame.claims | frame.shrugs
         return score, (used, seen)
@@ -276,13 +276,13 @@ class World(Writer):
         A word carries its leading space and its punctuation (" Harrowick,"). Only inside a line.
         """
         words = Counter()
-        for _, frame, score, (odds, fills, opened) in self._openings(text):
+        for _, frame, score, (probs, fills, opened) in self._openings(text):
             number, rest = opened if opened else (len(frame.segments), "")
-            self._spell(words, frame, odds, fills, number, rest, "", math.exp(score), False)
+            self._spell(words, frame, probs, fills, number, rest, "", math.exp(score), False)
         total = sum(words.values())
         return {w: p / total for w, p in words.most_common()} if total else {}
 
-    def _spell(self, words, frame, odds, fills, number, rest, text, weight, fresh=True):
+    def _spell(self, words, frame, probs, fills, number, rest, text, weight, fresh=True):
         """Add to `words` how `frame` can go on from segment `number`, `rest` of which is written.
 
         weight: joint probability of all that is written, the letters `rest` included; fresh:
@@ -297,29 +297,29 @@ class World(Writer):
         piece = frame.segments[number]
         if isinstance(piece, str):
             more = text + piece[len(rest) :]
-            return self._spell(words, frame, odds, fills, number + 1, "", more, weight)
-        options = self._options(piece, odds, fills)
+            return self._spell(words, frame, probs, fills, number + 1, "", more, weight)
+        options = self._options(piece, probs, fills)
         options = options if fresh else [o for o in options if _goes_on(o[0], rest)]
         share = sum(p for _, _, p in options)
         for surface, value, p in options:
             if p > 0:
                 more, known = text + surface[len(rest) :], {**fills, piece.key: value}
-                self._spell(words, frame, odds, known, number + 1, "", more, weight * p / share)
+                self._spell(words, frame, probs, known, number + 1, "", more, weight * p / share)
 
-    def _options(self, hole, odds, fills):
+    def _options(self, hole, probs, fills):
         """Return [(surface, value, probability)] for a hole, given what the frame already holds."""
         if hole.key in fills:
             return [(self.surface(hole, fills[hole.key]), fills[hole.key], 1.0)]
-        table = odds.get(hole.key)
+        table = probs.get(hole.key)
         if table is None:
             words = self.slots[hole.key]
             table = dict.fromkeys(words, 1 / len(words))
         return [(self.surface(hole, v), v, p) for v, p in table.items()]
 
     def _openings(self, text):
-        """Yield (voice number, frame, log p, (odds, fills, open)) for each way to begin.
+        """Yield (voice number, frame, log p, (probs, fills, open)) for each way to begin.
 
-        A document begins with `text`, and the frame is that of its last line; odds: see `fills`;
+        A document begins with `text`, and the frame is that of its last line; probs: see `fills`;
         fills, open: see `match`.
         """
         check_text(text)
@@ -359,7 +359,7 @@ class World(Writer):
         if score == NO:
             return
         score += start
-        odds = self.fills(voice, topic, subject)
+        probs = self.fills(voice, topic, subject)
         unknown = self.unknown_mask(topic, subject)
         allowed, _, cumulative = self.table(voice, topic, unknown, used, not lines)
         left = cumulative[-1] - sum(allowed.get(i, 0.0) for i in seen)
@@ -368,13 +368,13 @@ class World(Writer):
                 continue
             p = allowed[frame.index] / left
             for key, value in fills.items():
-                p *= odds[key].get(value, 0.0) if key in odds else 1 / len(self.slots[key])
+                p *= probs[key].get(value, 0.0) if key in probs else 1 / len(self.slots[key])
             if p and opened and not isinstance(frame.segments[opened[0]], str):
-                options = self._options(frame.segments[opened[0]], odds, fills)
+                options = self._options(frame.segments[opened[0]], probs, fills)
                 # A word that ends just here is another way: there the next segment is open.
                 p *= sum(q for s, _, q in options if _goes_on(s, opened[1]))
             if p > 0:
-                yield number, frame, score + math.log(p), (odds, fills, opened)
+                yield number, frame, score + math.log(p), (probs, fills, opened)
 
     # ---- entropies ----
 

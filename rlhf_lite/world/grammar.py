@@ -12,7 +12,6 @@ import math
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
-from numbers import Integral
 
 HOLE = re.compile(r"\{([^{}]*)\}")
 FACTS = ("town", "year", "trade", "deed", "rival")
@@ -36,13 +35,6 @@ class WorldError(ValueError):
 
     def __init__(self, file, place, message):
         super().__init__(f"{file}, {place}: {message}")
-
-
-def check_count(value, name, least=1):
-    """Return a whole number of at least `least`, e.g. `check_count(8, "samples")`."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} is {value!r}; expected a whole number of at least {least}")
-    return value
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import tomllib
 from itertools import chain
 from types import SimpleNamespace
 
-from rlhf_lite.grammar import BOUND, FACTS, HOLE, TOPICS, WorldError, compile_frame
+from rlhf_lite.world.grammar import BOUND, FACTS, HOLE, TOPICS, WorldError, compile_frame
 
 FEWEST_FRAMES = 40
 PEOPLE_COLUMNS = ["first", "last", *FACTS, "exposure", "disputed", "tabloid", "rate"]

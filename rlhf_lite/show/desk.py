@@ -11,9 +11,10 @@ import time
 from dataclasses import dataclass
 
 from rlhf_lite.feedback import FeedbackError, item_key, record_key
-from rlhf_lite.grammar import FACTS
 from rlhf_lite.runtime import check_texts
-from rlhf_lite.widgets import CARD, NOBODY, Area, error_html
+from rlhf_lite.show.cards import CARD, NOBODY, error_html
+from rlhf_lite.show.explorers import Area
+from rlhf_lite.world import FACTS
 
 import ipywidgets
 

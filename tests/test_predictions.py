@@ -5,21 +5,21 @@ import re
 import tomllib
 from dataclasses import replace
 
-from rlhf_lite.claims import (
+from rlhf_lite.predictions import (
     COLOURS,
     KINDS,
-    Claim,
-    ClaimError,
+    Prediction,
+    PredictionError,
     _row,
     interval,
-    judge,
-    load_claims,
-    predictions_html,
+    load_predictions,
     scoreboard,
     show_rule,
+    verdict_on,
 )
-from rlhf_lite.runs import RunError, write_run
+from rlhf_lite.records import RecordError, write_record
 from rlhf_lite.runtime import DATA, ROOT
+from rlhf_lite.show.cards import predictions_html
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ ROW = {
 
 def claim(rule=(0.0, math.inf), control="", control_rule=(-math.inf, math.inf), **fields):
     fields = ROW | {"rule": rule, "control": control, "control_rule": control_rule} | fields
-    return Claim(**fields)
+    return Prediction(**fields)
 
 
 def toml(tmp_path, *rows):
@@ -57,7 +57,7 @@ def toml(tmp_path, *rows):
 
 
 def test_the_registry_loads():
-    claims = load_claims()
+    claims = load_predictions()
     rows = tomllib.loads((DATA / "claims.toml").read_text(encoding="utf-8"))["claim"]
     assert [c.id for c in claims] == [r["id"] for r in rows] and len(rows) > 5
     assert len({c.id for c in claims}) == len(claims)
@@ -72,19 +72,19 @@ def test_the_registry_loads():
 
 def test_a_notebook_gets_its_own_claims(tmp_path):
     path = toml(tmp_path, ROW, ROW | {"id": "04-a", "notebook": "04_other"})
-    assert [c.id for c in load_claims(path)] == ["03-x", "04-a"]
-    assert [c.id for c in load_claims(path, "04_other")] == ["04-a"]
-    assert load_claims(path, "05_none") == []
-    [only] = load_claims(path, "03_reward_model")
+    assert [c.id for c in load_predictions(path)] == ["03-x", "04-a"]
+    assert [c.id for c in load_predictions(path, "04_other")] == ["04-a"]
+    assert load_predictions(path, "05_none") == []
+    [only] = load_predictions(path, "03_reward_model")
     assert only == claim() and only.rule == (0.0, math.inf)
 
 
 def test_every_registered_claim_with_a_run_can_be_judged():
-    ready = [c for c in load_claims() if (DATA / "runs" / f"{c.run}.json").exists()]
+    ready = [c for c in load_predictions() if (DATA / "runs" / f"{c.run}.json").exists()]
     if not ready:
         pytest.skip("no run of any claim is recorded yet")
     for c in ready:
-        verdict = judge(c)
+        verdict = verdict_on(c)
         assert verdict.word in COLOURS and verdict.low <= verdict.value <= verdict.high
 
 
@@ -103,20 +103,20 @@ def test_every_registered_claim_with_a_run_can_be_judged():
 )
 def test_a_faulty_claim_gets_one_sentence(tmp_path, change, message):
     row = {k: v for k, v in (ROW | change).items() if v is not None}
-    with pytest.raises(ClaimError) as caught:
-        load_claims(toml(tmp_path, row))
+    with pytest.raises(PredictionError) as caught:
+        load_predictions(toml(tmp_path, row))
     assert message in str(caught.value) and "\n" not in str(caught.value)
     assert str(caught.value).startswith("claims.toml")
 
 
 def test_a_rule_may_be_one_point(tmp_path):
-    assert load_claims(toml(tmp_path, ROW | {"rule": [0.5, 0.5]}))[0].rule == (0.5, 0.5)
+    assert load_predictions(toml(tmp_path, ROW | {"rule": [0.5, 0.5]}))[0].rule == (0.5, 0.5)
 
 
 def test_a_doubled_id_is_refused(tmp_path):
     path = toml(tmp_path, ROW, ROW | {"id": "03-y"}, ROW)
-    with pytest.raises(ClaimError, match="id '03-x' stands twice"):
-        load_claims(path)
+    with pytest.raises(PredictionError, match="id '03-x' stands twice"):
+        load_predictions(path)
 
 
 @pytest.mark.parametrize("text", [None, "", "claim = ", "[[other]]\nid = 1\n"])
@@ -124,8 +124,8 @@ def test_a_registry_that_is_none_gets_one_sentence(tmp_path, text):
     path = tmp_path / "claims.toml"
     if text is not None:
         path.write_text(text, encoding="utf-8")
-    with pytest.raises(ClaimError, match=r"claims\.toml cannot be read") as caught:
-        load_claims(path)
+    with pytest.raises(PredictionError, match=r"claims\.toml cannot be read") as caught:
+        load_predictions(path)
     assert "\n" not in str(caught.value)
 
 
@@ -158,7 +158,7 @@ def test_one_value_is_exact_and_a_table_speaks_for_itself():
 def test_nothing_is_minus_nothing():
     """A value below zero by rounding alone has no minus, in the notebook and in the README."""
     record = {"gain": {"value": -0.0, "low": -0.0001, "high": -0.0, "n": 3}}
-    verdict = judge(claim(), record)
+    verdict = verdict_on(claim(), record)
     assert "0.000 [0.000, 0.000], 3 runs" in predictions_html([claim()], [verdict])
     assert "| 0 [-0.0001, 0] |" in _row(verdict)
 
@@ -182,7 +182,7 @@ def stated(low, high):
     ],
 )
 def test_the_whole_interval_decides(low, high, word):
-    verdict = judge(claim(rule=(0.0, 1.0)), {"gain": stated(low, high)})
+    verdict = verdict_on(claim(rule=(0.0, 1.0)), {"gain": stated(low, high)})
     assert verdict.word == word and verdict.why == "by its rule"
     assert verdict.seeds == 3
 
@@ -190,48 +190,50 @@ def test_the_whole_interval_decides(low, high, word):
 def test_seeds_decide_by_their_spread_and_not_by_their_mean():
     steady, wild = [0.5, 0.51, 0.49], [0.1, 1.4, 0.0]
     assert np.mean(steady) == pytest.approx(np.mean(wild))
-    assert judge(claim(), {"gain": steady}).word == "CONFIRMED"
-    assert judge(claim(), {"gain": wild}).word == "UNDECIDED"
-    assert judge(claim(), {"gain": [-x for x in steady]}).word == "REFUTED"
+    assert verdict_on(claim(), {"gain": steady}).word == "CONFIRMED"
+    assert verdict_on(claim(), {"gain": wild}).word == "UNDECIDED"
+    assert verdict_on(claim(), {"gain": [-x for x in steady]}).word == "REFUTED"
 
 
 def test_one_value_decides_alone():
-    assert judge(claim(), {"gain": [1e-9]}).word == "CONFIRMED"
-    assert judge(claim(), {"gain": [-1e-9]}).word == "REFUTED"
+    assert verdict_on(claim(), {"gain": [1e-9]}).word == "CONFIRMED"
+    assert verdict_on(claim(), {"gain": [-1e-9]}).word == "REFUTED"
 
 
 @pytest.mark.parametrize("gain", [[0.5], [-0.5]])
 def test_a_control_that_is_off_says_that_nothing_was_learned(gain):
     controlled = claim(control="idle", control_rule=(-0.1, 0.1))
     for idle in ([0.2], [-0.2], [0.2, 0.21, 0.19]):
-        verdict = judge(controlled, {"gain": gain, "idle": idle})
+        verdict = verdict_on(controlled, {"gain": gain, "idle": idle})
         assert (verdict.word, verdict.why) == ("UNDECIDED", "its control idle is off")
         assert verdict.value == gain[0]
     word = "CONFIRMED" if gain[0] > 0 else "REFUTED"
     for idle in ([0.0], [0.1], stated(0.05, 0.9), [0.2, -0.3, 0.4]):
-        assert judge(controlled, {"gain": gain, "idle": idle}).word == word
+        assert verdict_on(controlled, {"gain": gain, "idle": idle}).word == word
 
 
 @pytest.mark.parametrize("table", [{}, {"idle": [0.0]}, {"gain": [1.0]}])
 def test_a_missing_statistic_is_named(table):
     controlled = claim(control="idle", control_rule=(-0.1, 0.1))
     missing = "gain" if "gain" not in table else "idle"
-    with pytest.raises(RunError, match=f"run 'rewards' has no statistic '{missing}'.*for 03-x"):
-        judge(controlled, table)
+    with pytest.raises(RecordError, match=f"run 'rewards' has no statistic '{missing}'.*for 03-x"):
+        verdict_on(controlled, table)
 
 
 def test_numbers_come_from_the_recorded_run(tmp_path, monkeypatch):
-    from rlhf_lite import claims, runs
+    from rlhf_lite import predictions, records
 
-    write_run("mine", {"claims": {"gain": [0.3, 0.31, 0.29]}}, "python x.py", 0, tmp_path)
-    write_run("bare", {"other": 1}, "python x.py", 0, tmp_path)
-    monkeypatch.setattr(claims, "read_run", lambda name: runs.read_run(name, tmp_path))
-    verdict = judge(claim(run="mine"))
+    write_record("mine", {"claims": {"gain": [0.3, 0.31, 0.29]}}, "python x.py", 0, tmp_path)
+    write_record("bare", {"other": 1}, "python x.py", 0, tmp_path)
+    monkeypatch.setattr(
+        predictions, "read_record", lambda name: records.read_record(name, tmp_path)
+    )
+    verdict = verdict_on(claim(run="mine"))
     assert (verdict.word, verdict.seeds) == ("CONFIRMED", 3)
-    with pytest.raises(RunError, match="run 'bare' has no statistic 'gain'"):
-        judge(claim(run="bare"))
-    with pytest.raises(RunError, match=r"no recorded run nowhere\.json"):
-        judge(claim(run="nowhere"))
+    with pytest.raises(RecordError, match="run 'bare' has no statistic 'gain'"):
+        verdict_on(claim(run="bare"))
+    with pytest.raises(RecordError, match=r"no recorded run nowhere\.json"):
+        verdict_on(claim(run="nowhere"))
 
 
 # ---- what is shown ----
@@ -252,8 +254,8 @@ def test_the_table_shows_predictions_without_verdicts():
 
 def test_the_table_shows_verdicts_with_their_numbers():
     controlled = claim(control="idle", control_rule=(-0.1, 0.1))
-    good = judge(claim(), {"gain": stated(0.25, 0.5)})
-    off = judge(controlled, {"gain": [-1.0], "idle": [3.0]})
+    good = verdict_on(claim(), {"gain": stated(0.25, 0.5)})
+    off = verdict_on(controlled, {"gain": [-1.0], "idle": [3.0]})
     shown = predictions_html([claim(), controlled], [good, off])
     assert "0.375 [0.250, 0.500], 3 runs" in shown and "its control idle is off" in shown
     assert shown.index(">CONFIRMED<") < shown.index(">UNDECIDED<")
@@ -263,8 +265,8 @@ def test_the_table_shows_verdicts_with_their_numbers():
 
 def test_the_table_escapes_what_people_write():
     evil = claim(says="<script>a & b</script>", source="<i>x", control="<b>idle")
-    verdict = judge(evil, {"gain": [1.0], "<b>idle": [0.0]})
-    off = judge(claim(control="<b>", control_rule=(0, 0)), {"gain": [1.0], "<b>": [9.0]})
+    verdict = verdict_on(evil, {"gain": [1.0], "<b>idle": [0.0]})
+    off = verdict_on(claim(control="<b>", control_rule=(0, 0)), {"gain": [1.0], "<b>": [9.0]})
     for shown in (predictions_html([evil]), predictions_html([evil, evil], [verdict, off])):
         assert "<script>" not in shown and "<i>x" not in shown and "<b>idle" not in shown
         assert "&lt;script&gt;a &amp; b&lt;/script&gt;" in shown and "&lt;i&gt;x" in shown
@@ -272,9 +274,9 @@ def test_the_table_escapes_what_people_write():
 
 
 def test_the_scoreboard_counts_and_escapes():
-    claims = load_claims(notebook="03_reward_model")
+    claims = load_predictions(notebook="03_reward_model")
     text = scoreboard([replace(claims[0], says="a | b")])
-    word, counts = judge(claims[0]).word, text.split("\n")[3]
+    word, counts = verdict_on(claims[0]).word, text.split("\n")[3]
     assert counts.startswith("| **all 1** |") and counts.count("| 1 ") == 1
     names = text.split("\n")[0].split("|")
     assert names[counts.split("|").index(" 1 ")].strip() == word
@@ -282,7 +284,7 @@ def test_the_scoreboard_counts_and_escapes():
 
 
 def test_the_scoreboard_counts_what_is_still_to_come():
-    claims = load_claims(notebook="03_reward_model")[:3]
+    claims = load_predictions(notebook="03_reward_model")[:3]
     text = scoreboard([*claims[:2], replace(claims[2], run="not made yet")])
     assert "| **all 3** |" in text and "1 more registered and not yet run." in text
     assert "All 2 verdicts" in text

@@ -20,7 +20,7 @@ import torch
 FIELDS = ("command", "seed", "made", "hardware", "commit", "versions", "sha256", "results")
 
 
-class RunError(ValueError):
+class RecordError(ValueError):
     """Say in one sentence what is wrong with a recorded run."""
 
 
@@ -63,7 +63,7 @@ def commit():
         return "?"
 
 
-def write_run(name, results, command, seed, folder=DATA / "runs"):
+def write_record(name, results, command, seed, folder=DATA / "runs"):
     """Write data/runs/NAME.json with all that a reader needs to make it again; return its path.
 
     results: dicts with str as keys, lists, numbers and texts; tuples come back as lists.
@@ -72,7 +72,7 @@ def write_run(name, results, command, seed, folder=DATA / "runs"):
         # What is read back later has str as keys, and another order and checksum where others were.
         results = json.loads(json.dumps(results))
     except (TypeError, ValueError) as error:
-        raise RunError(
+        raise RecordError(
             f"the results of {name} cannot be written ({error}); expected numbers, texts, lists "
             f"and dicts alone"
         ) from None
@@ -92,25 +92,25 @@ def write_run(name, results, command, seed, folder=DATA / "runs"):
     return path
 
 
-def read_run(name, folder=DATA / "runs"):
+def read_record(name, folder=DATA / "runs"):
     """Return the record NAME as a dict.
 
-    Raises RunError where it is missing, damaged or edited by hand.
+    Raises RecordError where it is missing, damaged or edited by hand.
     """
     path = Path(folder) / f"{name}.json"
     try:
         record = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise RunError(f"no recorded run {path.name} in {path.parent}; expected one") from None
+        raise RecordError(f"no recorded run {path.name} in {path.parent}; expected one") from None
     except (OSError, ValueError) as error:
-        raise RunError(f"{path.name} is damaged ({error}); expected JSON in UTF-8") from None
+        raise RecordError(f"{path.name} is damaged ({error}); expected JSON in UTF-8") from None
     if not isinstance(record, dict):
-        raise RunError(f"{path.name} holds a {type(record).__name__}; expected {', '.join(FIELDS)}")
+        raise RecordError(f"{path.name} holds a {type(record).__name__}; expected {', '.join(FIELDS)}")
     missing = [f for f in FIELDS if f not in record]
     if missing:
-        raise RunError(f"{path.name} lacks the field {missing[0]!r}; expected {', '.join(FIELDS)}")
+        raise RecordError(f"{path.name} lacks the field {missing[0]!r}; expected {', '.join(FIELDS)}")
     if checksum(record["results"]) != record["sha256"]:
-        raise RunError(
+        raise RecordError(
             f"{path.name}: field 'results' does not match its sha256; expected it unedited"
         )
     return record

@@ -1,4 +1,4 @@
-"""Register predictions before the run, and judge them by rule after it.
+"""Register predictions before the run, and verdict_on them by rule after it.
 
 data/claims.toml holds what we expect, from which source, and what would refute it; the numbers come
 from recorded runs. A verdict is computed and never typed, and a refuted prediction stays. Omits
@@ -6,13 +6,12 @@ everything that would let a prediction be changed after its run: git remembers. 
 notebook 03.
 """
 
-import html
 import math
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlhf_lite.runs import RunError, read_run
+from rlhf_lite.records import RecordError, read_record
 from rlhf_lite.runtime import DATA
 
 import numpy as np
@@ -34,12 +33,12 @@ FIELDS = (
 COLOURS = {"CONFIRMED": "#009E73", "REFUTED": "#D55E00", "UNDECIDED": "#7F7F7F"}
 
 
-class ClaimError(ValueError):
+class PredictionError(ValueError):
     """Say in one sentence what is wrong with the registry or with the numbers behind a claim."""
 
 
 @dataclass(frozen=True)
-class Claim:
+class Prediction:
     """Hold one prediction.
 
     says: the sentence; run, statistic: where its number stands in data/runs; rule: (low, high), the
@@ -63,7 +62,7 @@ class Claim:
 class Verdict:
     """Hold a judged prediction: value with its 95% interval, the number of seeds, and why."""
 
-    claim: Claim
+    claim: Prediction
     word: str
     value: float
     low: float
@@ -72,48 +71,48 @@ class Verdict:
     why: str
 
 
-def load_claims(path=DATA / "claims.toml", notebook=None):
+def load_predictions(path=DATA / "claims.toml", notebook=None):
     """Return the registered Claims, of one notebook or of all.
 
-    Raises ClaimError where one is faulty.
+    Raises PredictionError where one is faulty.
     """
     path = Path(path)
     try:
         rows = tomllib.loads(path.read_text(encoding="utf-8-sig")).get("claim")
     except (OSError, ValueError) as error:
-        raise ClaimError(f"{path.name} cannot be read ({error}); expected TOML in UTF-8") from None
+        raise PredictionError(f"{path.name} cannot be read ({error}); expected TOML in UTF-8") from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ClaimError(f"{path.name} cannot be read; expected [[claim]] entries")
+        raise PredictionError(f"{path.name} cannot be read; expected [[claim]] entries")
     claims = [_claim(path.name, number, row) for number, row in enumerate(rows, 1)]
     doubled = {c.id for c in claims if sum(d.id == c.id for d in claims) > 1}
     if doubled:
-        raise ClaimError(
+        raise PredictionError(
             f"{path.name}: id {sorted(doubled)[0]!r} stands twice; expected one claim an id"
         )
     return [c for c in claims if notebook in (None, c.notebook)]
 
 
 def _claim(file, number, row):
-    """Check one entry and make it a Claim."""
+    """Check one entry and make it a Prediction."""
     row = {"control": "", "control_rule": [-math.inf, math.inf]} | row
     wrong = set(FIELDS) ^ set(row)
     if wrong:
-        raise ClaimError(
+        raise PredictionError(
             f"{file}, claim {number}: field {sorted(wrong)[0]!r} is missing or unknown"
         )
     if row["kind"] not in KINDS:
-        raise ClaimError(
+        raise PredictionError(
             f"{file}, claim {row['id']}: kind {row['kind']!r}; expected of {', '.join(KINDS)}"
         )
     for name in FIELDS:
         if not name.endswith("rule") and not isinstance(row[name], str):
-            raise ClaimError(f"{file}, claim {number}: {name} is {row[name]!r}; expected text")
+            raise PredictionError(f"{file}, claim {number}: {name} is {row[name]!r}; expected text")
     for rule in ("rule", "control_rule"):
         ends = row[rule]
         good = isinstance(ends, list) and all(type(end) in (int, float) for end in ends)
         if not good or len(ends) != 2 or not ends[0] <= ends[1]:
-            raise ClaimError(f"{file}, claim {row['id']}: {rule} {row[rule]}; expected [low, high]")
-    return Claim(**{k: tuple(row[k]) if k.endswith("rule") else row[k] for k in FIELDS})
+            raise PredictionError(f"{file}, claim {row['id']}: {rule} {row[rule]}; expected [low, high]")
+    return Prediction(**{k: tuple(row[k]) if k.endswith("rule") else row[k] for k in FIELDS})
 
 
 def interval(numbers):
@@ -125,16 +124,16 @@ def interval(numbers):
     if isinstance(numbers, dict):
         missing = [k for k in ("value", "low", "high", "n") if k not in numbers]
         if missing:
-            raise ClaimError(f"a statistic lacks {missing[0]!r}; expected value, low, high, n")
+            raise PredictionError(f"a statistic lacks {missing[0]!r}; expected value, low, high, n")
         return tuple(numbers[k] for k in ("value", "low", "high", "n"))
     try:
         values = np.asarray(numbers, dtype=float)
     except (TypeError, ValueError):
         values = np.zeros((0, 0))
     if values.ndim != 1:
-        raise ClaimError(f"a statistic is {numbers!r:.60}; expected a list with a number a seed")
+        raise PredictionError(f"a statistic is {numbers!r:.60}; expected a list with a number a seed")
     if not len(values):
-        raise ClaimError("a statistic has no value; expected one a seed")
+        raise PredictionError("a statistic has no value; expected one a seed")
     mean, n = float(values.mean()), len(values)
     if n == 1:
         return mean, mean, mean, n
@@ -142,19 +141,19 @@ def interval(numbers):
     return mean, mean - half, mean + half, n
 
 
-def judge(claim, record=None):
+def verdict_on(claim, record=None):
     """Judge a claim by its rule: CONFIRMED, REFUTED or UNDECIDED.
 
     Confirmed where the whole interval lies in the rule's range, refuted where none of it does,
     undecided in between, and undecided where the control's interval misses its own range. record:
     the run's "claims" table, read from data/runs if not given.
     """
-    table = read_run(claim.run)["results"].get("claims", {}) if record is None else record
+    table = read_record(claim.run)["results"].get("claims", {}) if record is None else record
     if not isinstance(table, dict):
-        raise ClaimError(f"the record is a {type(table).__name__}; expected {{statistic: numbers}}")
+        raise PredictionError(f"the record is a {type(table).__name__}; expected {{statistic: numbers}}")
     for name in (claim.statistic, *([claim.control] if claim.control else [])):
         if name not in table:
-            raise RunError(
+            raise RecordError(
                 f"run {claim.run!r} has no statistic {name!r}; expected it for {claim.id}"
             )
     value, low, high, n = interval(table[claim.statistic])
@@ -169,37 +168,14 @@ def judge(claim, record=None):
     return Verdict(claim, word, value, low, high, n, "by its rule")
 
 
-def predictions_html(claims, verdicts=None):
-    """Return a table of claims as HTML, with verdicts where they are given."""
-    if verdicts and len(verdicts) != len(claims):
-        raise ClaimError(f"{len(verdicts)} verdicts for {len(claims)} claims; expected one each")
-    style = "text-align:left;vertical-align:top;padding:4px 10px;white-space:normal"
-    names = ["", "kind", "we predict", "rule"] + (["measured", "verdict"] if verdicts else [])
-    rows = ["".join(f'<th style="{style}">{n}</th>' for n in names)]
-    for number, claim in enumerate(claims):
-        says = f"{html.escape(claim.says)} <i>({html.escape(claim.source)})</i>"
-        name = f'<span style="white-space:nowrap">{html.escape(claim.id)}</span>'
-        cells = [name, claim.kind, says, show_rule(claim.rule)]
-        if verdicts:
-            v = verdicts[number]
-            spread = f"{v.value:z.3f} [{v.low:z.3f}, {v.high:z.3f}], {v.seeds} runs"
-            word = f'<b style="color:{COLOURS[v.word]}">{v.word}</b>'
-            cells += [
-                spread,
-                word + ("" if v.why == "by its rule" else f"<br>{html.escape(v.why)}"),
-            ]
-        rows.append("".join(f'<td style="{style}">{c}</td>' for c in cells))
-    return "<table>" + "".join(f"<tr>{r}</tr>" for r in rows) + "</table>"
-
-
 def scoreboard(claims=None):
     """Return the scoreboard of claims as Markdown: counts, and folded below them every verdict.
 
-    claims: list of Claim, all that are registered if not given; every number is read from its
+    claims: list of Prediction, all that are registered if not given; every number is read from its
     recorded run, and a claim whose run is still to come is only counted.
     """
-    known = load_claims() if claims is None else claims
-    verdicts = [judge(c) for c in known if (DATA / "runs" / f"{c.run}.json").exists()]
+    known = load_predictions() if claims is None else claims
+    verdicts = [verdict_on(c) for c in known if (DATA / "runs" / f"{c.run}.json").exists()]
     waiting = len(known) - len(verdicts)
     lines = [f"| notebook | {' | '.join(COLOURS)} |", "|---" * (1 + len(COLOURS)) + "|"]
     books = {

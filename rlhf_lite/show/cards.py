@@ -1,0 +1,121 @@
+"""Show texts, claims, predictions and errors as cards of HTML.
+
+Text from a model or a student is data: it is escaped before it becomes HTML. Used by all.
+"""
+
+import html
+import io
+
+from rlhf_lite.predictions import COLOURS, PredictionError, show_rule
+from rlhf_lite.runtime import TextError, check_texts
+from rlhf_lite.show.style import GREEN, WARNING
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+
+def predictions_html(claims, verdicts=None):
+    """Return a table of claims as HTML, with verdicts where they are given."""
+    if verdicts and len(verdicts) != len(claims):
+        raise PredictionError(
+            f"{len(verdicts)} verdicts for {len(claims)} claims; expected one each"
+        )
+    style = "text-align:left;vertical-align:top;padding:4px 10px;white-space:normal"
+    names = ["", "kind", "we predict", "rule"] + (["measured", "verdict"] if verdicts else [])
+    rows = ["".join(f'<th style="{style}">{n}</th>' for n in names)]
+    for number, claim in enumerate(claims):
+        says = f"{html.escape(claim.says)} <i>({html.escape(claim.source)})</i>"
+        name = f'<span style="white-space:nowrap">{html.escape(claim.id)}</span>'
+        cells = [name, claim.kind, says, show_rule(claim.rule)]
+        if verdicts:
+            v = verdicts[number]
+            spread = f"{v.value:z.3f} [{v.low:z.3f}, {v.high:z.3f}], {v.seeds} runs"
+            word = f'<b style="color:{COLOURS[v.word]}">{v.word}</b>'
+            cells += [
+                spread,
+                word + ("" if v.why == "by its rule" else f"<br>{html.escape(v.why)}"),
+            ]
+        rows.append("".join(f'<td style="{style}">{c}</td>' for c in cells))
+    return "<table>" + "".join(f"<tr>{r}</tr>" for r in rows) + "</table>"
+
+
+AS_DRAWN = {"max_width": "100%", "align_self": "flex-start"}  # a box would stretch its pictures
+CARD = (
+    "border-left:6px solid {colour};padding:4px 10px;margin:5px 0;background:#FAFAFA;"
+    "color:#222;font-size:13px;line-height:1.45;max-width:820px"
+)
+
+
+NOBODY = "#9A9A9A"
+
+
+FAULT = f"text-decoration:underline wavy {WARNING}"
+
+
+VERDICTS = {"true": ("✓", GREEN), "false": ("✗", WARNING), "unsupported": ("?", NOBODY)}
+
+
+def document_html(world, text, prompt=""):
+    """Return one document as HTML.
+
+    Its likeliest voice is a coloured label, the prompt is bold, and what fits no frame of the
+    grammar carries a wavy red underline.
+    """
+    check_texts([text, prompt], "[text, prompt]")
+    parse = world.parse(text)
+    best = int(np.argmax(parse.voices))
+    sure = parse.voices[best]
+    name = world.voices[best] if sure else "no single voice"
+    colour = world.colours[world.voices[best]] if sure else NOBODY
+    off = {line.text: line.off[0] for line in parse.lines if line.off}
+    rows, left = [], prompt
+    for row in text.strip("\n").split("\n"):
+        head = row[: len(left)] if row.startswith(left[: len(row)]) else ""
+        left = left[len(head) + 1 :] if head else ""
+        fault = max(off.get(row, len(row)), len(head))
+        shown = f"<b>{html.escape(head)}</b>{html.escape(row[len(head) : fault])}"
+        rows.append(shown + f'<span style="{FAULT}">{html.escape(row[fault:])}</span>')
+    label = f'<b style="color:{colour}">{html.escape(name)}</b>'
+    label += f' <span style="color:#777">{sure:.0%}</span>' if sure else ""
+    style = CARD.format(colour=colour)
+    return f'<div style="{style}">{label}<br>{"<br>".join(rows)}</div>'
+
+
+def documents_html(world, texts, prompts=None):
+    """Return several documents as one piece of HTML; show it with `IPython.display.HTML`."""
+    texts = check_texts(texts)
+    prompts = check_texts(prompts or [""] * len(texts), "prompts")
+    if len(prompts) != len(texts):
+        raise TextError(f"{len(prompts)} prompts for {len(texts)} texts; expected one each")
+    return "".join(document_html(world, t, p) for t, p in zip(texts, prompts))
+
+
+def claims_html(world, text, note=""):
+    """Return a text as HTML with the verdict on each of its claims behind its line.
+
+    A verdict is true, false or unsupported. note: a sentence above the text.
+    """
+    check_texts([text, note], "[text, note]")
+    rows = []
+    for line in world.parse(text).lines:
+        marks = "".join(
+            f' <span style="color:{VERDICTS[c.verdict][1]};font-size:12px">'
+            f"{VERDICTS[c.verdict][0]}&nbsp;{html.escape(c.kind)}</span>"
+            for c in line.claims
+        )
+        rows.append(html.escape(line.text) + marks)
+    head = f'<span style="color:#777">{html.escape(note)}</span><br>' if note else ""
+    return f'<div style="{CARD.format(colour="#CCCCCC")}">{head}{"<br>".join(rows)}</div>'
+
+
+def error_html(error):
+    """Return what went wrong as a sentence in the colour of warnings."""
+    return f"<b style='color:{WARNING}'>{html.escape(str(error))}</b>"
+
+
+def figure_png(figure):
+    """Return a figure as PNG bytes, in the dots that `plots.use_style` set, and close it."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi="figure")
+    plt.close(figure)
+    return buffer.getvalue()
