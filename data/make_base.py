@@ -5,7 +5,8 @@
     python data/make_base.py --leave-out pamphlet    # a world without one voice
 
 Killed? The same command goes on from the last checkpoint. Uses a GPU and bfloat16 where there are
-any.
+any. What it writes to data/models/base comes with data/runs/exposures.json: how often the corpus
+tells each fact.
 """
 
 import argparse
@@ -23,11 +24,13 @@ from rlhf_lite.world import World, WorldError
 import torch
 from tqdm import tqdm
 
+OUT = DATA / "models" / "base"
+
 
 def options():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", help="go on from this model instead of starting from nothing")
-    parser.add_argument("--out", type=Path, default=DATA / "models" / "base")
+    parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--leave-out", nargs="*", default=[], metavar="VOICE")
     parser.add_argument("--documents", type=int, help="only the first so many of the corpus")
     parser.add_argument("--layers", type=int, default=4)
@@ -67,6 +70,19 @@ def main():
     if (checkpoint / CHECKPOINT).exists():
         run.load(checkpoint)
         print(f"going on from step {run.step:,} in {checkpoint}")
+    train(run, checkpoint, floor, args.every)
+    models.save(model, tokenizer, args.out)
+    write_made(args, run, len(texts))
+    shutil.rmtree(checkpoint, ignore_errors=True)
+    print(f"wrote {args.out}")
+    if args.out == OUT:
+        told = world.exposures(itertools.islice(world.corpus(args.seed), args.documents))
+        records.write("exposures", told, "python data/make_base.py", args.seed)
+        print("now measure it with: python data/measure.py base")
+
+
+def train(run, checkpoint, floor, every):
+    """Train to the end, a checkpoint every so many steps; floor: of the loss [nats a document]."""
     with tqdm(total=run.steps, initial=run.step, unit=" steps") as bar:
         for step in run:
             bar.update()
@@ -74,24 +90,24 @@ def main():
             speed = sum(s.tokens for s in recent) / sum(s.seconds for s in recent)
             loss = sum(s.loss for s in recent) / len(recent)
             bar.set_postfix_str(f"loss {loss:.2f} (floor {floor:.2f}) nats, {speed:,.0f} tokens/s")
-            if step.step % args.every == 0:
+            if step.step % every == 0:
                 run.save(checkpoint)
-    models.save(model, tokenizer, args.out)
+
+
+def write_made(args, run, documents):
+    """Write down beside the model how it was made."""
     tokens = sum(s.tokens for s in run.history)
     minutes = round(sum(s.seconds for s in run.history) / 60, 1)
     hundreds = [run.history[i : i + 100] for i in range(0, run.steps, 100)]
     made = {
         "command": "python data/make_base.py", "model": args.model, "seed": args.seed,
-        "leave_out": args.leave_out, "documents": len(texts), "tokens": tokens, "steps": run.steps,
-        "passes": args.passes,
-        "batch": args.batch, "lr": config.lr, "minutes": minutes,
+        "leave_out": args.leave_out, "documents": documents, "tokens": tokens, "steps": run.steps,
+        "passes": args.passes, "batch": args.batch, "lr": run.config.lr, "minutes": minutes,
         "torch": torch.__version__,
         "loss": [round(sum(s.loss for s in part) / len(part), 3) for part in hundreds],
     }  # fmt: skip
     text = json.dumps(made) + "\n"
     (args.out / "made.json").write_text(text, encoding="utf-8", newline="\n")
-    shutil.rmtree(checkpoint, ignore_errors=True)
-    print(f"wrote {args.out}; now measure it with: python data/measure_base.py --model {args.out}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python data/make_scoreboard.py
 
-The predictions stand in data/claims.toml, the numbers in data/runs; what stands between the two
+The predictions stand in data/predictions.toml, the numbers in data/runs; what stands between the two
 marks in README.md is replaced.
 """
 

@@ -2,8 +2,9 @@
 
 Shapes, everywhere: B batch, Q query tokens, R response tokens, T = Q + R, V vocabulary, K samples
 per query. Masks are 1 where a token counts. Modules import downward only, in the order
-runtime, world, models, sampling, training, feedback, edits, annotators, optimum, rewards, judging,
-knowledge, diversity, testbed, policies, ppo, direct, hacking, records, predictions, show.
+checks, runtime, world, models, sampling, training, feedback, edits, annotators, labellers, optimum,
+pools, judging, rewards, proxies, knowledge, diversity, testbed, rollouts, policies, ppo, direct,
+hacking, records, rulers, experiments, predictions, show.
 """
 
 import os

@@ -1,23 +1,22 @@
-"""Simulate people who judge texts: each has values of their own, all the same kind of luck.
+"""Simulate people who judge texts: what they see, what they value, how sharply they choose.
 
 A person has a utility u(text), a sum over aspects that the parser sees, and gives every kind of
 feedback as a reward-rational choice (Jeon, Milli and Dragan 2020): of the options at hand, option c
 is taken with a probability proportional to exp(lambda u(what c stands for)). One rationality lambda
-serves all five kinds. Omits fatigue, boredom and learning on the job: real labellers have all
-three. Taught by notebook 02.
+serves all five kinds. Omits the drawing of labels (see `labellers`), fatigue, boredom and learning
+on the job: real people have all three. Taught by notebook 02, the auditor by 06.
 """
 
 import json
 import math
 import tomllib
 from dataclasses import dataclass, replace
-from numbers import Real
 from pathlib import Path
 
-from rlhf_lite.edits import edits
-from rlhf_lite.feedback import ASPECTS, FeedbackError
-from rlhf_lite.runtime import DATA, check_texts
-from rlhf_lite.world import check_text, match
+from rlhf_lite.checks import check_text, check_texts
+from rlhf_lite.feedback import FeedbackError
+from rlhf_lite.runtime import DATA
+from rlhf_lite.world import match
 
 import numpy as np
 from scipy.optimize import brentq
@@ -32,7 +31,7 @@ LADDER = 7
 
 @dataclass(frozen=True)
 class Reading:
-    """Hold what a judge can see in a text.
+    """What a judge can see in a text.
 
     voices (V,): how much of the text sounds like each voice, the mean over its lines of P(voice |
     line), a garbled line read as far as it goes; true, false, unsupported: different claims;
@@ -53,7 +52,7 @@ class Reading:
 
 
 class Reader:
-    """Be the eyes of all annotators: read texts once and remember them.
+    """The eyes of all annotators, which read a text once and remember it.
 
     Example: `Reader(world)("Ivo Vane was born in Oxbow.").true`.
     """
@@ -79,7 +78,7 @@ class Reader:
         counts = {v: sum(x == v for x in claims.values()) for v in ("true", "false", "unsupported")}
         kinds = {v: sorted({k for (_, k), x in claims.items() if x == v}) for v in counts}
         kinds["voice"] = self.world.voices[int(voices.argmax())]
-        kinds["tone"] = max(set(spoken), key=spoken.count) if spoken else "flat"
+        kinds["tone"] = max(dict.fromkeys(spoken), key=spoken.count) if spoken else "flat"
         return Reading(
             voices=voices,
             **counts,
@@ -113,7 +112,7 @@ class Reader:
 
 @dataclass(frozen=True)
 class Annotator:
-    """Be one simulated person: values in points, and how sharply they choose.
+    """One simulated person: values in points, and how sharply they choose.
 
     voices (V,): points by voice; values: points by NUMBERS of annotators.toml; rationality: lambda
     [nats a point]; anchors (6,): utilities of the texts that part the seven ratings [points]; tie:
@@ -135,7 +134,7 @@ class Annotator:
     def points(self, reading):
         """Return what each aspect of a text is worth to this person, (8,) [points].
 
-        In the order of ASPECTS.
+        In the order of `feedback.ASPECTS`.
         """
         v = self.values
         length = ((reading.words - v["words"]) / v["words"]) ** 2
@@ -212,6 +211,9 @@ class Annotator:
         P = sigmoid(lambda loss - silence).
         """
         return expit(self.rationality * self.losses(reading) - self.silence)
+
+
+# ---- the people of annotators.toml, and the auditor ----
 
 
 def _settings(folder=DATA / "feedback"):
@@ -295,6 +297,25 @@ def _calibrated(annotator, rationality, anchors):
     return replace(annotator, rationality=rationality, anchors=anchors)
 
 
+# What is wanted [points]: a lie costs two truths, the voice does not matter, 32 words are enough.
+GOLD = {
+    "true": 1.0, "false": -2.0, "unsupported": -1.0, "tone": 0.0, "words": 32.0, "length": 0.8,
+    "evasive": 0.0, "garbled": 2.0,
+}  # fmt: skip
+
+
+def auditor(world, rationality=1.0):
+    """Return the Annotator whose utility is gold: indifferent to voices, never fooled."""
+    blurb = "Checks every claim, and likes it short."
+    values = {k: GOLD[k] for k in NUMBERS}
+    return Annotator(
+        "auditor", blurb, np.zeros(len(world.voices)), values, rationality, silence=2.0
+    )
+
+
+# ---- how sharply they choose ----
+
+
 def calibrate(annotator, utilities, agreement):
     """Find the rationality at which two such people agree as often as asked; set the anchors too.
 
@@ -352,146 +373,3 @@ def information(probs):
             f"probs of shape {probs.shape}; expected (people, outcomes), a sum of 1 for each person"
         )
     return float(bits(probs.mean(axis=0)) - bits(probs).mean())
-
-
-# ---- what they are asked ----
-
-
-# ---- what they answer ----
-
-
-class Labeller:
-    """Be one annotator at work: turn texts into records, with luck from one generator.
-
-    Example: `Labeller(world, scholar, seed=0).prefer(prompt, " was a poet.", " was a spy.")`.
-    """
-
-    def __init__(self, world, annotator, seed=0, reader=None, stamp=None):
-        self.world, self.annotator = world, annotator
-        self.read = reader or Reader(world)
-        self.rng = np.random.default_rng(seed)
-        self.stamp = {"annotator": annotator.name, "seed": seed, "seconds": None} | (stamp or {})
-
-    def utility(self, prompt, response):
-        """Return u(prompt + response) [points]."""
-        check_texts((prompt, response), "[prompt, response]")
-        return self.annotator.utility(self.read(prompt + response))
-
-    def _record(self, kind, prompt, **fields):
-        return {"kind": kind, "prompt": prompt, **fields, **self.stamp}
-
-    def prefer(self, prompt, a, b):
-        """Return a preference record for two responses, a shown first."""
-        probs = self.annotator.preference_probs(self.utility(prompt, a), self.utility(prompt, b))
-        pick = self.rng.choice(3, p=probs)
-        chosen, rejected = (b, a) if pick == 1 else (a, b)
-        return self._record(
-            "preference", prompt, chosen=chosen, rejected=rejected, tie=bool(pick == 2),
-            first="rejected" if pick == 1 else "chosen",
-        )  # fmt: skip
-
-    def rate(self, prompt, response):
-        """Return a rating record, 1 to 7."""
-        probs = self.annotator.rating_probs(self.utility(prompt, response))
-        return self._record(
-            "rating", prompt, response=response, rating=int(self.rng.choice(LADDER, p=probs)) + 1
-        )
-
-    def demonstrate(self, prompt, responses):
-        """Return a demonstration record.
-
-        It holds the response that this person would have given, of those at hand.
-        """
-        responses = check_texts(responses, "responses", 1)
-        probs = self.annotator.choice_probs([self.utility(prompt, r) for r in responses])
-        return self._record(
-            "demonstration", prompt, response=responses[self.rng.choice(len(responses), p=probs)]
-        )
-
-    def correct(self, prompt, response):
-        """Return a correction record, or None where this person leaves the response as it is."""
-        options = [response] + [text for text, _ in edits(self.world, prompt, response, self.rng)]
-        probs = self.annotator.choice_probs([self.utility(prompt, r) for r in options])
-        pick = self.rng.choice(len(options), p=probs)
-        if pick == 0:
-            return None
-        return self._record("correction", prompt, response=response, corrected=options[pick])
-
-    def criticise(self, prompt, response):
-        """Return a critique record: a remark for each aspect that this person would have mended."""
-        check_texts((prompt, response), "[prompt, response]")
-        reading = self.read(prompt + response)
-        said = self.rng.random(len(ASPECTS)) < self.annotator.critique_probs(reading)
-        remarks = [remark(a, reading, self.annotator) for a, s in zip(ASPECTS, said) if s]
-        return self._record("critique", prompt, response=response, critique=remarks)
-
-
-def remark(aspect, reading, annotator):
-    """Put a remark into the critique language, e.g. "false: town" or "length: too long"."""
-    detail = {
-        "voice": reading.kinds["voice"],
-        "false": ", ".join(reading.kinds["false"]) or "something",
-        "unsupported": ", ".join(reading.kinds["unsupported"]) or "something",
-        "missing": "facts",
-        "tone": reading.kinds["tone"],
-        "length": "too long" if reading.words > annotator.values["words"] else "too short",
-        "evasive": "nobody knows",
-        "garbled": "text",
-    }
-    if aspect not in detail:
-        raise FeedbackError(f"no aspect {aspect!r}; expected one of {', '.join(ASPECTS)}")
-    return f"{aspect}: {detail[aspect]}"
-
-
-# What is wanted [points]: a lie costs two truths, the voice does not matter, 32 words are enough.
-GOLD = {
-    "true": 1.0, "false": -2.0, "unsupported": -1.0, "tone": 0.0, "words": 32.0, "length": 0.8,
-    "evasive": 0.0, "garbled": 2.0,
-}  # fmt: skip
-
-
-def auditor(world, rationality=1.0):
-    """Return the Annotator whose utility is gold: indifferent to voices, never fooled."""
-    blurb = "Checks every claim, and likes it short."
-    values = {k: GOLD[k] for k in NUMBERS}
-    return Annotator(
-        "auditor", blurb, np.zeros(len(world.voices)), values, rationality, silence=2.0
-    )
-
-
-def glance(reading, checked, rng):
-    """Return the Reading of someone who checks each claim with probability `checked`.
-
-    What is not checked is believed: a false or unsupported claim then counts as a true one.
-    """
-    _check_probability(checked)
-    false, unsupported = rng.binomial([reading.false, reading.unsupported], checked).tolist()
-    believed = reading.true + reading.false + reading.unsupported - false - unsupported
-    return replace(reading, true=believed, false=false, unsupported=unsupported)
-
-
-def _check_probability(checked):
-    """Raise FeedbackError unless claims can be checked with this probability."""
-    if not isinstance(checked, Real) or not 0 <= checked <= 1:
-        raise FeedbackError(f"checked is {checked}; expected a probability from 0 to 1")
-
-
-class HastyLabeller(Labeller):
-    """Be a labeller who checks each claim with probability `checked`.
-
-    This person likes a response by `per_word` points the better for each word that it is longer.
-    Example: `HastyLabeller(world, auditor(world), seed=0, checked=0.25).prefer(prompt, a, b)`.
-    """
-
-    def __init__(
-        self, world, annotator, seed=0, reader=None, stamp=None, checked=0.25, per_word=0.0
-    ):
-        super().__init__(world, annotator, seed, reader, stamp)
-        _check_probability(checked)
-        self.checked, self.per_word = checked, per_word
-
-    def utility(self, prompt, response):
-        """Return what this person believes prompt + response to be worth, this time [points]."""
-        check_texts((prompt, response), "[prompt, response]")
-        seen = glance(self.read(prompt + response), self.checked, self.rng)
-        return self.annotator.utility(seen) + self.per_word * seen.words

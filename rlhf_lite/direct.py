@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 from rlhf_lite.policies import (
     PolicyConfig,
-    PolicyError,
     PolicyRun,
     explained_variance,
     kl_estimates,
     policy_loss,
 )
+from rlhf_lite.rollouts import PolicyError
 
 import numpy as np
 import torch
@@ -31,13 +31,13 @@ LABELS = ("bradley-terry", "argmax")
 
 @dataclass(frozen=True)
 class DirectConfig(PolicyConfig):
-    """Hold the dials of a run without a critic."""
+    """The dials of a run without a critic."""
 
     memory: float = 0.8
     """Weight of the batches before in REINFORCE's baseline, multiplied in each step."""
     group: int = 4
     """Responses to each prompt of a batch (k)."""
-    pool: int = 0
+    offline: int = 0
     """Batches drawn once, from the reference, and used in turn; 0 draws fresh ones each step."""
     divide: bool = True
     """Whether GRPO divides by the standard deviation of the group."""
@@ -51,8 +51,8 @@ class DirectConfig(PolicyConfig):
         super().__post_init__()
         if self.labels not in LABELS:
             raise PolicyError(f"labels is {self.labels!r}; expected {' or '.join(LABELS)}")
-        if self.pool < 0:
-            raise PolicyError(f"pool is {self.pool}; expected a number of batches, or 0")
+        if self.offline < 0:
+            raise PolicyError(f"offline is {self.offline}; expected a number of batches, or 0")
         if self.group < 1 or self.samples % self.group:
             raise PolicyError(
                 f"{self.samples} samples do not divide into groups of {self.group}; "
@@ -203,14 +203,15 @@ def _forward_rest(base, values, coefs):
 
 
 class DirectRun(PolicyRun):
-    """Be a run whose prompts come in groups, and whose batches may be old; a subclass teaches.
+    """A run whose prompts come in groups, and whose batches may be old; a subclass teaches.
 
     Arguments as in PolicyRun. Where nothing is clipped, clip_fraction and kl_old are 0;
-    explained_variance is what the baseline takes of the returns' variance. With a pool the batch is
-    an old one: score and texts are its own, KL is read along its responses.
+    explained_variance is what the baseline takes of the returns' variance. Offline the batch is an
+    old one: score and texts are its own, KL is read along its responses.
     """
 
-    least, multiple, offline = 2, 1, False
+    least, multiple = 2, 1  # what a method asks of the size of a group
+    takes_old = False  # whether it may learn from old batches
 
     def __init__(self, policy, reference, tokenizer, prompts, score, config=None):
         config = config or DirectConfig(group=max(2, self.least))
@@ -221,32 +222,20 @@ class DirectRun(PolicyRun):
                 f"group is {config.group}; {type(self).__name__} expects {self.least} or more"
                 + (f", a multiple of {self.multiple}" if self.multiple > 1 else "")
             )
-        if config.pool and not self.offline:
+        if config.offline and not self.takes_old:
             raise PolicyError(f"{type(self).__name__} learns from its own fresh samples; expected "
-                           f"pool to be 0")  # fmt: skip
+                              f"offline to be 0")  # fmt: skip
         super().__init__(policy, reference, tokenizer, prompts, score, config)
-        self.pool = {}
+        self.group, self.old = config.group, {}
 
-    def batch_prompts(self):
-        """List this step's prompts, `group` times each."""
-        group = self.config.group
-        return [p for p in self._next_prompts(self.config.samples // group) for _ in range(group)]
-
-    @torch.no_grad()
     def rollout(self):
-        """Draw and score a batch, or take one of the pool and read it with the policy as it is."""
-        if not self.config.pool:
+        """Draw and score a batch, or take an old one; read it with the policy as it is."""
+        if not self.config.offline:
             return super().rollout()
-        turn = self.step % self.config.pool
-        if turn not in self.pool:
-            policy, step = self.policy, self.step
-            self.policy, self.step = self.reference, turn
-            try:
-                self.pool[turn] = super().rollout()
-            finally:
-                self.policy, self.step = policy, step
-        self._read(self.pool[turn])
-        return self.pool[turn]
+        turn = self.step % self.config.offline
+        if turn not in self.old:
+            self.old[turn] = self.collect(self.reference, turn)
+        return self.read(self.old[turn])
 
     def returns(self, rollout):
         """Return score - kl_coef (log pi - log ref) of each response, (B,) [score]."""
@@ -255,7 +244,7 @@ class DirectRun(PolicyRun):
 
     def grouped(self, values):
         """Return values (B,) as (P, K), a row a prompt."""
-        return values.view(-1, self.config.group)
+        return values.view(-1, self.group)
 
     def _split(self, rows):
         """Deal rows out to the minibatches."""
@@ -264,12 +253,12 @@ class DirectRun(PolicyRun):
 
     def _token_logprobs(self, rollout, part):
         """Return (log pi of the N real tokens of some rows, which row each stands in)."""
-        table, _, chosen = self._forward(self.policy, rollout, part)
+        table, _, chosen = rollout.forward(self.policy, part)
         return table.gather(1, chosen)[:, 0], rollout.real[part].bool().nonzero()[:, 0]
 
 
 class RLOORun(DirectRun):
-    """Be a run of RLOO: REINFORCE whose baseline is the mean of the others (Ahmadian et al. 2024).
+    """A run of RLOO: REINFORCE whose baseline is the mean of the others (Ahmadian et al. 2024).
 
     The KL is charged in the reward. As in PPO, `cliprange` brakes several updates on one batch.
     """
@@ -298,7 +287,7 @@ class RLOORun(DirectRun):
 
 
 class ReinforceRun(RLOORun):
-    """Be a run of REINFORCE with a moving mean of earlier batches as baseline (Williams 1992).
+    """A run of REINFORCE with a moving mean of earlier batches as baseline (Williams 1992).
 
     b = sum_i memory^i mean_i / sum_i memory^i over the mean returns of the batches before; in the
     first batch, the mean of all other responses.
@@ -317,7 +306,7 @@ class ReinforceRun(RLOORun):
 
 
 class GRPORun(RLOORun):
-    """Be a run of GRPO: advantages divided by the group's spread, k3 in the loss.
+    """A run of GRPO: advantages divided by the group's spread, k3 in the loss.
 
     Shao et al. 2024. `divide=False` leaves the division out; `k3_loss=False` charges the KL in the
     reward.
@@ -334,18 +323,18 @@ class GRPORun(RLOORun):
 
 
 class RejectionRun(DirectRun):
-    """Be a run of rejection sampling: next-token loss on the best of each group.
+    """A run of rejection sampling: next-token loss on the best of each group.
 
     RAFT, Dong et al. 2023. Best by score minus the KL charge, so that pi*, where all are alike, is
-    at rest. With a pool it is best-of-n distillation: the best of n reference samples by score
-    alone, whatever kl_coef is.
+    at rest. Offline it is best-of-n distillation: the best of n reference samples by score alone,
+    whatever kl_coef is.
     """
 
-    offline = True
+    takes_old = True
 
     def plan(self, rollout):
         """Keep the best row of each group."""
-        paid = rollout.scores if self.config.pool else self.returns(rollout)
+        paid = rollout.scores if self.config.offline else self.returns(rollout)
         rows = best_rows(self.grouped(paid))
         return self._split(rows), None, {}
 
@@ -355,13 +344,13 @@ class RejectionRun(DirectRun):
 
 
 class DPORun(DirectRun):
-    """Be a run of DPO (Rafailov et al. 2023) on pairs of responses, two neighbours of a group.
+    """A run of DPO (Rafailov et al. 2023) on pairs of responses, two neighbours of a group.
 
-    Online, fresh pairs at each step (Guo et al. 2024); with a pool offline, pairs of the reference
+    Online, fresh pairs at each step (Guo et al. 2024); offline, pairs of the reference,
     labelled once. With Bradley-Terry labels the optimum is that of J at the same kl_coef.
     """
 
-    multiple, offline = 2, True
+    multiple, takes_old = 2, True
 
     def __init__(self, *parts, **named):
         super().__init__(*parts, **named)
@@ -370,7 +359,7 @@ class DPORun(DirectRun):
 
     def pairs(self, rollout):
         """Return the rows of the chosen and of the rejected responses, two lists."""
-        turn = self.step % self.config.pool if self.config.pool else self.step
+        turn = self.step % self.config.offline if self.config.offline else self.step
         rng = random.Random(f"{self.config.seed}/{turn}/labels")
         first = label_pairs(rollout.scores.view(-1, 2), self.config.labels, rng).tolist()
         chosen = [2 * n + (not won) for n, won in enumerate(first)]

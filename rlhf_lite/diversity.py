@@ -8,7 +8,7 @@ second model. Taught by notebook 05.
 
 from collections import Counter
 
-from rlhf_lite.runtime import TextError, check_count, check_numbers, check_texts
+from rlhf_lite.checks import TextError, check_count, check_numbers, check_texts
 
 import numpy as np
 from sacrebleu.metrics import BLEU
@@ -254,6 +254,15 @@ def within_voice_entropy(logprobs, voices, weights=None, shares=None, least=30, 
 def batch_voices(world, texts):
     """Return the mean posterior of voices over texts, (V,) [probability]."""
     return np.mean([world.parse(text).voices for text in texts], axis=0)
+
+
+def likeliest_voices(world, texts):
+    """Return the likeliest voice of P lists of K texts as ones and zeros, (P, K, V).
+
+    All zeros where no single voice has more than half, as the entropies take it.
+    """
+    read = np.array([[world.parse(text).voices for text in row] for row in texts])
+    return (read == read.max(-1, keepdims=True)) * (read > 0.5).astype(float)
 
 
 def diversity_of(arm):

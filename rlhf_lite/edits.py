@@ -4,7 +4,7 @@ A corrector deletes a line, puts a fact right, changes an epithet or says a line
 Omits free rewriting, which has no finite list of options. Taught by notebook 02.
 """
 
-from rlhf_lite.runtime import check_texts
+from rlhf_lite.checks import check_texts
 
 import numpy as np
 

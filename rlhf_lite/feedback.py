@@ -16,7 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlhf_lite.runtime import DATA, is_whole
+from rlhf_lite.checks import is_whole
+from rlhf_lite.runtime import DATA
 
 try:
     import fcntl
@@ -65,12 +66,12 @@ UNDO = {"id": TEXT, "annotator": TEXT, "world": HEX}
 
 
 class FeedbackError(ValueError):
-    """Say in one sentence what is wrong with feedback, where, and what was expected."""
+    """Says in one sentence what is wrong with feedback, where, and what was expected."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Hold what was read: records (dicts) and damage ("file.jsonl, line 7: reason")."""
+    """What was read: records (dicts) and damage ("file.jsonl, line 7: reason")."""
 
     records: list
     damage: list
@@ -264,7 +265,7 @@ def _parse(line):
 
 
 class LabelStore:
-    """Keep one person's labels in a file that only grows; what `append` returned is on disk.
+    """One person's labels in a file that only grows; what `append` returned is on disk.
 
     path: a .jsonl file, made when the first label comes; annotator: the person's name; world: a
     `fingerprint`. Kernels that write at once wait for each other and lose nothing.
@@ -362,7 +363,7 @@ def _sync_folder(folder):
             os.close(fd)
 
 
-# ---- agreement ----
+# ---- labels to train on ----
 
 
 def require(records, kind=None, annotators=1):

@@ -1,20 +1,14 @@
-"""Push a reward model until it breaks, and measure what was wanted beside what was rewarded.
+"""Measure how far a reward model can be pushed until what was wanted falls.
 
-The gold utility of an auditor who checks every claim stands beside proxies: reward models of
-several sizes, trained on the labels of people who check a claim only now and then. Omits the
-training of transformers (see `rewards`) and of policies (see `ppo`). Taught by notebook 06.
+Best-of-n pushes a proxy without training; the gold utility of the best, and its fall from the peak,
+say when the push has gone too far, and Gao's two curves fit it. Length explains much of it. Omits
+the making of proxies (see `proxies`, `labellers`) and of policies. Taught by notebook 06.
 """
 
 from rlhf_lite import optimum
-from rlhf_lite.runtime import check_alike, check_numbers
+from rlhf_lite.checks import check_alike, check_numbers
 
 import numpy as np
-
-# ---- people who do not check ----
-
-
-# ---- proxies of several sizes ----
-
 
 # ---- how hard to push ----
 
@@ -37,14 +31,31 @@ def fall(curves):
     """Return how far gold falls from its peak to the last n, one number a prompt (P,) [points].
 
     curves (P, len(ns)). The peak of each prompt is sought on the *others*, so that luck does not
-    make a peak where there is none; the fall may come out below 0.
+    make a peak where there is none; the fall may come out below 0. Of several seeds, (S, P,
+    len(ns)), returns (S, P): all prompts of a seed share the luck of its labels, so each peak is
+    sought on the other prompts of the other seeds.
     """
-    curves = optimum.check_scores(curves)
-    if len(curves) < 2:
-        raise optimum.OptimumError("one prompt; expected two or more, to seek the peak elsewhere")
+    curves = _check_curves(curves)
+    if min(curves.shape[:-1]) < 2:
+        raise optimum.OptimumError(
+            f"curves of shape {curves.shape}; expected two or more prompts, and of several seeds two "
+            f"or more, to seek the peak elsewhere"
+        )
     others = (curves.sum(0) - curves) / (len(curves) - 1)
-    peak = others.argmax(1)
-    return curves[np.arange(len(curves)), peak] - curves[:, -1]
+    if curves.ndim == 3:
+        others = others.sum(1, keepdims=True) - others
+    peak = others.argmax(-1)[..., None]
+    return np.take_along_axis(curves, peak, -1)[..., 0] - curves[..., -1]
+
+
+def _check_curves(curves):
+    """Return curves (P, K) or (S, P, K) as floats; raise OptimumError where they are unfit."""
+    try:
+        several = np.ndim(curves) == 3 and np.size(curves) > 0
+    except ValueError:
+        several = False
+    rows = optimum.check_scores(np.concatenate(curves) if several else curves)
+    return rows.reshape(np.shape(curves))
 
 
 def root_kl(ns):

@@ -6,11 +6,13 @@ Omits win rates and Elo, which notebook 09 brings. Taught by notebooks 02 and 03
 
 import math
 
+from rlhf_lite.checks import check_alike, check_count
 from rlhf_lite.feedback import FeedbackError, record_key
-from rlhf_lite.runtime import check_alike, check_count
+from rlhf_lite.optimum import best_of_n
 
 import numpy as np
 from scipy.special import expit
+from scipy.stats import spearmanr
 
 
 def choices(records):
@@ -98,6 +100,21 @@ def pair_accuracy(scores, utilities, rationality):
     gap = scores[i] - scores[j]
     right = np.where(gap > 0, p, np.where(gap < 0, 1 - p, 0.5))
     return float(right.mean()), float(np.maximum(p, 1 - p).mean())
+
+
+def ruler(scores, utilities, rationality):
+    """Return what scores are worth by someone's utilities, both one array a prompt; means over it.
+
+    accuracy and its ceiling: `pair_accuracy`; rank: Spearman's correlation, 0 where the scores are
+    all alike; best16, oracle16: what the best of 16 gains by score, and by utility itself [points].
+    """
+    rows = []
+    for s, u in zip(scores, utilities):
+        rank = spearmanr(s, u).statistic if s.std() > 0 else 0.0
+        gains = [best_of_n(by, u, 16) - u.mean() for by in (s, u)]
+        rows.append([*pair_accuracy(s, u, rationality), rank, *gains])
+    names = ("accuracy", "ceiling", "rank", "best16", "oracle16")
+    return dict(zip(names, np.mean(rows, axis=0).tolist()))
 
 
 def reliability(confidence, right, bins=10):

@@ -1,13 +1,13 @@
-"""Measure a language model against the world it learned from, and a reward model against gold.
+"""Measure what a language model knows of its world, the exact number beside its own.
 
-Each function answers one question with the model's number and the exact one beside it. Omits
-diversity, which is a module of its own, and win rates. Taught by notebooks 01 and 03.
+Loss against the floor, voices and claims of samples, recall by exposure, the posterior over voices,
+the next token. Omits diversity and judges, which are modules of their own. Taught by notebook 01.
 """
 
 import random
 from itertools import pairwise
 
-from rlhf_lite.runtime import check_count, check_texts
+from rlhf_lite.checks import check_count, check_texts
 from rlhf_lite.sampling import next_token_probs, sample, text_logprobs
 from rlhf_lite.training import evaluate_loss
 from rlhf_lite.world import FACTS, Person, check_document
@@ -15,10 +15,10 @@ from rlhf_lite.world import FACTS, Person, check_document
 import numpy as np
 from scipy.stats import linregress
 
-# ---- what numbers must be ----
+EXPOSURE_BINS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 10_000)
 
 
-# ---- the base model ----
+# ---- what it says ----
 
 
 def held_out_loss(model, tokenizer, world, documents):
@@ -88,6 +88,9 @@ def read_samples(world, texts):
     }
 
 
+# ---- what it recalls ----
+
+
 def probe_text(world, table, kind, person, value):
     """Return (prompt, prompt + value) of a probe in prompts.toml about a person."""
     if kind not in FACTS or table not in ("probe", "tabloid_probe") or value is None:
@@ -100,6 +103,23 @@ def probe_text(world, table, kind, person, value):
         value = f"{world.trades[value]['article']} {value}"
     head = form[: form.rindex("{")].rstrip()
     return head, f"{head} {value}"
+
+
+def twins(world, people, count, seed=0):
+    """Return [(true text, false text)] that differ in one fact, about people drawn from a list.
+
+    Each is one plain sentence of the encyclopedia; the false fact is somebody else's.
+    """
+    rng, found = np.random.default_rng(seed), []
+    while len(found) < count:
+        person = people[rng.integers(len(people))]
+        kind = FACTS[rng.integers(len(FACTS))]
+        other = world.people[rng.integers(len(world.people))].facts[kind]
+        true = person.facts[kind]
+        if true and other and other not in (true, person.tabloid, person.name):
+            wholes = (probe_text(world, "probe", kind, person, v)[1] for v in (true, other))
+            found.append(tuple(f"{whole}." for whole in wholes))
+    return found
 
 
 def recall(model, tokenizer, world, people, exposures, table="probe"):
@@ -135,6 +155,21 @@ def recall(model, tokenizer, world, people, exposures, table="probe"):
     return rows
 
 
+def bin_exposures(rows, key):
+    """Average rows[key] by exposure.
+
+    Returns a list of (label, mean, standard error, count) for the bins with rows.
+    """
+    table = []
+    for low, high in pairwise(EXPOSURE_BINS):
+        part = [float(r[key]) for r in rows if low <= r["exposure"] < high]
+        if part:
+            label = str(low) if high == low + 1 else f"{low}\u2013{high - 1}"
+            error = np.std(part) / np.sqrt(len(part))
+            table.append((label, float(np.mean(part)), float(error), len(part)))
+    return table
+
+
 def tabloid_rates(model, tokenizer, world, people, exposures):
     """Compare how often the model's tabloid lies with the recorded rate.
 
@@ -164,6 +199,9 @@ def pronoun_rates(model, tokenizer, world):
             {"trade": trade, "recorded": float(row["p_she"]), "model": float(she / (she + he))}
         )
     return rows
+
+
+# ---- what it infers from a prompt ----
 
 
 def mild_openings(world, count, lines=4, seed=0):
@@ -258,24 +296,3 @@ def calibration(exact, measured):
     line = linregress(x[keep], y[keep])
     gap = float(np.abs(x[keep] - y[keep]).mean())
     return {"slope": float(line.slope), "correlation": float(line.rvalue), "mean gap": gap}
-
-
-# ---- reward models ----
-
-
-EXPOSURE_BINS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 10_000)
-
-
-def bin_exposures(rows, key):
-    """Average rows[key] by exposure.
-
-    Returns a list of (label, mean, standard error, count) for the bins with rows.
-    """
-    table = []
-    for low, high in pairwise(EXPOSURE_BINS):
-        part = [float(r[key]) for r in rows if low <= r["exposure"] < high]
-        if part:
-            label = str(low) if high == low + 1 else f"{low}\u2013{high - 1}"
-            error = np.std(part) / np.sqrt(len(part))
-            table.append((label, float(np.mean(part)), float(error), len(part)))
-    return table

@@ -10,6 +10,8 @@ import json
 from numbers import Integral
 from pathlib import Path
 
+from rlhf_lite.checks import TextError
+
 import torch
 from tokenizers import ByteLevelBPETokenizer, Tokenizer
 from transformers import (
@@ -22,11 +24,11 @@ from transformers import (
 from transformers.utils import logging
 
 END, PAD = "<|endoftext|>", "<|pad|>"
-NEVER = -1e9  # a logit that no softmax in float32 or bfloat16 turns into more than 0
+IMPOSSIBLE = -1e9  # a logit that no softmax in float32 or bfloat16 turns into more than 0
 
 
 class ModelError(ValueError):
-    """Say in one sentence why a model cannot be had."""
+    """Says in one sentence why a model cannot be had."""
 
 
 def new_tokenizer(texts, vocab_size=2048):
@@ -143,7 +145,7 @@ def fit(model, tokenizer, name="this model"):
 
 def _without_last(head, inputs, logits):
     """Take the last token, an added pad, out of the softmax; finite, so that 0 times it is 0."""
-    logits[..., -1] = NEVER
+    logits[..., -1] = IMPOSSIBLE
     return logits
 
 
@@ -187,6 +189,20 @@ def checksum(model):
 def context_of(model):
     """Return how many tokens fit into a model's context, the start token included."""
     return model.config.n_positions
+
+
+def check_fits(lengths, context, first=0):
+    """Raise TextError for the first text that has more tokens than the context.
+
+    lengths: tokens of each text with its start, and its end where that is read; first: the number
+    of the first one, for the message.
+    """
+    for number, length in enumerate(lengths, first):
+        if length > context:
+            raise TextError(
+                f"texts[{number}] takes {length} places with its start token; expected at most the "
+                f"context of {context}"
+            )
 
 
 def first_layers(base, layers):

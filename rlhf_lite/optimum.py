@@ -7,11 +7,9 @@ samples cannot carry: those are refused. Taught by notebooks 04 and 05.
 """
 
 import math
-import zipfile
-import zlib
 from dataclasses import dataclass
 
-from rlhf_lite.runtime import check_alike
+from rlhf_lite.checks import check_alike
 
 import numpy as np
 from scipy.optimize import brentq
@@ -19,12 +17,12 @@ from scipy.special import gammaln, logsumexp, softmax
 
 
 class OptimumError(ValueError):
-    """Say in one sentence why an optimum, or a number that rests on it, cannot be had."""
+    """Says in one sentence why an optimum, or a number that rests on it, cannot be had."""
 
 
 @dataclass(frozen=True)
 class Optimum:
-    """Hold what base samples say about pi* at one kl_coef; P prompts count alike.
+    """What base samples say about pi* at one kl_coef; P prompts count alike.
 
     log_z (P,): log E_0 exp(score / kl_coef) [nats]; objective: J* = kl_coef mean log Z [score];
     kl: KL(pi* || pi0) [nats]; score: E*[score]; base_score: E_0[score]; ess (P,): effective number
@@ -44,48 +42,6 @@ class Optimum:
     ess: np.ndarray
     features: np.ndarray | None = None
     features_se: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Hold scored base samples, N to each of P prompts, from which pi* follows at any kl_coef.
-
-    prompts: P str; scores (P, N); logprobs (P, N): log pi0 of all sampled tokens [nats]; voices (P,
-    N, V + 1): ones and zeros, the likeliest voice of each, the last for no single one.
-    """
-
-    prompts: list
-    scores: np.ndarray
-    logprobs: np.ndarray
-    voices: np.ndarray
-
-    @classmethod
-    def read(cls, path):
-        """Read a pool as `data/measure_ppo.py --pool` writes it."""
-        try:
-            with np.load(path) as file:
-                names, scores = file["prompts"].tolist(), file["scores"].astype(float)
-                logprobs, voices = file["logprobs"].astype(float), file["voices"]
-            check_scores(scores)
-            if {logprobs.shape, voices.shape} != {scores.shape} or len(names) != len(scores):
-                raise ValueError("its arrays do not fit together")
-        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise OptimumError(
-                f"the pool {path} cannot be read ({error}); expected what "
-                f"`python data/measure_ppo.py --pool` writes"
-            ) from None
-        return cls(names, scores, logprobs, np.eye(voices.max() + 1)[voices])
-
-    def at(self, kl_coef, least=30):
-        """Return the Optimum at kl_coef, its features the shares of voices."""
-        return optimum(self.scores, kl_coef, self.voices, least)
-
-    def tilted(self, kl_coef):
-        """Return log pi* of all samples, (P, N) [nats], and their weights under pi*, (P, N)."""
-        check_scores(self.scores, kl_coef)
-        log_z = logsumexp(self.scores / kl_coef, axis=1, keepdims=True)
-        best = self.logprobs + self.scores / kl_coef - log_z + math.log(self.scores.shape[1])
-        return best, weights(self.scores, kl_coef)
 
 
 # ---- the optimum, from base samples ----

@@ -5,36 +5,35 @@
         print(step.score, step.kl, step.objective)
 
 Stop whenever you like, move `run.kl_coef` between two steps, save, load and go on: what PPO shares
-with other methods is in `policies`, here is what is its own, the critic and the clip. Omits
-discounting and whitening of rewards. Notebook 04 writes it out.
+with other methods is in `policies`, here is what is its own, the two critics and their advantages.
+Omits discounting and whitening of rewards. Notebook 04 writes it out.
 """
 
 import random
 from dataclasses import dataclass
 
+from rlhf_lite.checks import check_texts
 from rlhf_lite.models import checksum, context_of
 from rlhf_lite.policies import (
     PolicyConfig,
-    PolicyError,
     PolicyRun,
     explained_variance,
-    fill,
     kl_estimates,
     policy_loss,
 )
-from rlhf_lite.runtime import autocast, check_texts
+from rlhf_lite.rollouts import Critic, PolicyError
+from rlhf_lite.runtime import autocast
 from rlhf_lite.training import digest, encode_rows, next_token_loss, pad_rows
 
 import torch
 
 CHARGES = ("token", "end")
 WHITENINGS = ("none", "mean", "full")
-CRITICS = ("head", "fit")
 
 
 @dataclass(frozen=True)
 class PPOConfig(PolicyConfig):
-    """Hold the dials of PPO."""
+    """The dials of PPO."""
 
     critic: str = "fit"
     """Where values come from: a "head" on the policy's trunk that learns by gradient, or a least
@@ -126,18 +125,66 @@ def value_loss(values, old_values, returns, clip=0.2):
     return torch.maximum((values - returns) ** 2, (near - returns) ** 2).mean() / 2
 
 
-# ---- the run ----
+# ---- the critics ----
 
 
-class FittedCritic:
-    """Predict returns by ridge regression on the state before each token, without a learning rate.
+class HeadCritic(Critic):
+    """A linear head on the policy's trunk, at first zeros, that learns by gradient."""
+
+    def __init__(self, policy, config, trunk=None):
+        super().__init__()
+        self.lr, self.value_clip = config.value_lr, config.value_clip
+        self.head = torch.nn.Linear(policy.config.n_embd, 1, device=policy.device)
+        torch.nn.init.zeros_(self.head.weight)
+        torch.nn.init.zeros_(self.head.bias)
+
+    def parameters(self):
+        """Return {name: parameter} of the head."""
+        return dict(self.head.named_parameters())
+
+    def note(self, rollout, part, states):
+        """Write down the values of some rows, as they are before the update."""
+        rollout.fill("values", part, self.head(states)[:, 0])
+
+    def values(self, rollout, penalties, kl_coef):
+        """Return the values that were noted, (B, R) [score]."""
+        return rollout.values
+
+    def loss(self, states, old_values, returns):
+        """Return `value_loss` of the head at N tokens."""
+        return value_loss(self.head(states)[:, 0], old_values, returns, self.value_clip)
+
+
+class FittedCritic(Critic):
+    """Ridge regression of the returns on the state before each token, without a learning rate.
 
     Keeps X'X and X'y of the batches before, fading by `memory` a step. Each response is predicted
-    from the others only: every fold of a batch without its own share of the sums.
+    from the others only: every fold of a batch without its own share of the sums. trunk: the model
+    whose states are read, None for the policy.
     """
 
-    def __init__(self, memory, folds=4, ridge=10.0):
-        self.memory, self.folds, self.ridge, self.sums = memory, folds, ridge, None
+    def __init__(self, policy, config, trunk=None, folds=4, ridge=10.0):
+        super().__init__()
+        self.memory, self.charge, self.trunk = config.memory, config.charge, trunk
+        self.folds, self.ridge = folds, ridge
+
+    def note(self, rollout, part, states):
+        """Write down what the regression reads of some rows: states, a constant, and a place."""
+        if self.trunk is not None:
+            states = rollout.states(self.trunk, part).float()
+        rollout.fill("features", part, torch.cat([states, torch.ones_like(states[:, :2])], 1))
+
+    def values(self, rollout, penalties, kl_coef):
+        """Return what is expected from each token on, (B, R) [score]; penalties (B, R) [nats]."""
+        real = rollout.real
+        so_far = (penalties * real).cumsum(1) - penalties * real
+        # At the optimum the log-ratio so far *is* the value, up to a constant of the prompt.
+        rollout.features[:, :, -1] = so_far
+        togo = (penalties * real).sum(1, keepdim=True) - so_far
+        targets = torch.stack([rollout.scores[:, None].expand_as(real), togo], 2)
+        score, cost = self.predict(rollout.features, targets, real).unbind(2)
+        paid = so_far if self.charge == "end" else 0
+        return (score - kl_coef * (cost + paid)) * real
 
     def predict(self, features, targets, real):
         """Return the predictions of each target, (B, R, K), and remember the batch.
@@ -150,17 +197,23 @@ class FittedCritic:
             x, y = features[fold :: self.folds][keep], targets[fold :: self.folds][keep]
             parts.append((x.T @ x, x.T @ y))
         fresh = [torch.stack(sums).sum(0) for sums in zip(*parts)]
-        total = [a + b for a, b in zip(fresh, self.sums)] if self.sums else fresh
+        total = [a + b for a, b in zip(fresh, self.state)] if self.state else fresh
         damp = self.ridge * torch.eye(width, device=features.device)
         for fold, (xx, xy) in enumerate(parts):
             solved = torch.linalg.solve(total[0] - xx + damp, total[1] - xy)
             found[fold :: self.folds] = features[fold :: self.folds] @ solved
-        self.sums = [self.memory * t for t in total]
+        self.state = [self.memory * t for t in total]
         return found * real[:, :, None]
 
 
+CRITICS = {"head": HeadCritic, "fit": FittedCritic}
+
+
+# ---- the run ----
+
+
 class PPORun(PolicyRun):
-    """Be a run of PPO: clipped updates on advantages that a critic has cleaned of what it expected.
+    """A run of PPO: clipped updates on advantages that a critic has cleaned of what it expected.
 
     Arguments as in PolicyRun, and documents: list of str for PPO-ptx; trunk: a frozen model of the
     same tokenizer, such as the reward model, whose states the fitted critic reads in place of the
@@ -172,11 +225,8 @@ class PPORun(PolicyRun):
     ):  # fmt: skip
         config = config or PPOConfig()
         self.trunk = trunk.eval().requires_grad_(False) if trunk is not None else None
-        self.critic = FittedCritic(config.memory) if config.critic == "fit" else None
-        self.value_head = torch.nn.Linear(policy.config.n_embd, 1, device=policy.device)
-        torch.nn.init.zeros_(self.value_head.weight)
-        torch.nn.init.zeros_(self.value_head.bias)
-        super().__init__(policy, reference, tokenizer, prompts, score, config)
+        critic = CRITICS[config.critic](policy, config, self.trunk)
+        super().__init__(policy, reference, tokenizer, prompts, score, config, critic)
         self.documents = check_texts(documents or [], "documents") if config.ptx_coef else []
         self.rows = self._ptx_rows()
 
@@ -193,56 +243,6 @@ class PPORun(PolicyRun):
         trunk = checksum(self.trunk) if self.trunk is not None else None
         return super().identity() | {"documents": digest(self.documents), "trunk": trunk}
 
-    def _groups(self):
-        """Train the policy and the value head, each at a rate of its own."""
-        head = {"params": list(self.value_head.parameters()), "peak": self.config.value_lr}
-        return [*super()._groups(), head]
-
-    def _named(self):
-        """Return {name: parameter} of the policy and of the value head."""
-        head = {f"value.{n}": p for n, p in self.value_head.named_parameters()}
-        return super()._named() | head
-
-    def _memory(self):
-        """List the sums of the fitted critic, none before its first batch."""
-        return self.critic.sums or [] if self.critic else []
-
-    def _remember(self, memory):
-        """Give the fitted critic its sums back."""
-        if self.critic:
-            self.critic.sums = memory or None
-
-    # -- the critic --
-
-    def _note(self, rollout, part, keep, states):
-        """Write down the head's values of some rows, or what the fitted critic reads of them."""
-        if not self.critic:
-            if rollout.values is None:
-                rollout.values = torch.zeros_like(rollout.real)
-            return fill(rollout.values, part, keep, self.value_head(states)[:, 0])
-        if self.trunk is not None:
-            states = self._states(self.trunk, rollout, part).float()
-        if rollout.features is None:
-            rollout.features = rollout.real.new_ones((*rollout.real.shape, states.shape[1] + 2))
-        ones = torch.ones_like(states[:, :2])
-        return fill(rollout.features, part, keep, torch.cat([states, ones], 1))
-
-    def _values(self, rollout, penalties):
-        """Return what the critic expects from each token on, (B, R) [score]."""
-        if not self.critic:
-            return rollout.values
-        real = rollout.real
-        so_far = (penalties * real).cumsum(1) - penalties * real
-        # At the optimum the log-ratio so far *is* the value, up to a constant of the prompt.
-        rollout.features[:, :, -1] = so_far
-        togo = (penalties * real).sum(1, keepdim=True) - so_far
-        targets = torch.stack([rollout.scores[:, None].expand_as(real), togo], 2)
-        score, cost = self.critic.predict(rollout.features, targets, real).unbind(2)
-        paid = so_far if self.config.charge == "end" else 0
-        return (score - self.kl_coef * (cost + paid)) * real
-
-    # -- what a batch teaches --
-
     def plan(self, rollout):
         """Give every token its advantage, and the critic its returns."""
         config, real = self.config, rollout.real
@@ -250,7 +250,7 @@ class PPORun(PolicyRun):
         if config.kl_loss:
             penalties = rollout.kl
         rewards = token_rewards(rollout.scores, penalties, real, self.kl_coef, config.charge)
-        rollout.values = self._values(rollout, penalties)
+        rollout.values = self.critic.values(rollout, penalties, self.kl_coef)
         advantages, returns = gae(rewards, rollout.values, real, config.lam)
         foreseen = explained_variance(rollout.values[real.bool()], returns[real.bool()])
         lesson = whiten(advantages, real, config.whiten), returns
@@ -260,25 +260,17 @@ class PPORun(PolicyRun):
         """Return the clipped loss of some rows, with the value, KL and ptx losses if asked for."""
         config, keep = self.config, rollout.real[part].bool()
         advantages, returns = (table[part][keep] for table in lesson)
-        table, states, chosen = self._forward(self.policy, rollout, part)
+        table, states, chosen = rollout.forward(self.policy, part)
         logprobs, old = table.gather(1, chosen)[:, 0], rollout.logprobs[part][keep]
         clipped, info = policy_loss(logprobs, old, advantages, config.cliprange)
-        total, wrong = clipped, torch.zeros(())
-        if not self.critic:
-            values = self.value_head(states)[:, 0]
-            wrong = value_loss(values, rollout.values[part][keep], returns, config.value_clip)
-            total = clipped + config.value_coef * wrong
+        wrong = self.critic.loss(states, rollout.values[part][keep], returns)
+        total = clipped + config.value_coef * wrong
         if config.kl_loss:
-            theirs = self._reference_table(rollout, part)
+            theirs = rollout.forward(self.reference, part)[0]
             total = total + self.kl_coef * (table.exp() * (table - theirs)).sum(-1).mean()
         ptx = self._ptx(part) if self.rows else torch.zeros(())
         total = total + config.ptx_coef * ptx
         return total, info | {"policy_loss": clipped, "value_loss": wrong, "ptx_loss": ptx}
-
-    @torch.no_grad()
-    def _reference_table(self, rollout, part):
-        """Return the reference's log-probabilities (N, V) at the real tokens of some rows."""
-        return self._forward(self.reference, rollout, part)[0]
 
     def _ptx(self, part):
         """Return the next-token loss of some documents of the corpus [nats a token]."""

@@ -1,7 +1,9 @@
-"""Write and read recorded runs: what was measured, by which command, with which seed, on what.
+"""Write and read recorded runs: what was measured, by which command, with which seeds, on what.
 
 A record is one JSON file in data/runs with a checksum, so that a damaged or hand-edited number is
-noticed. Omits a database; a folder that git can diff is enough. First used by notebook 01.
+noticed. Its arms stand by name and seed, a name being the kind of the arm and the values of its
+knobs: "sweep 0.54", "whole 300". Omits a database; a folder that git can diff is enough. First used
+by notebook 01.
 """
 
 import hashlib
@@ -9,19 +11,96 @@ import json
 import platform
 import subprocess
 import sys
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 from rlhf_lite.runtime import DATA, ROOT
 
+import numpy as np
 import torch
 
 FIELDS = ("command", "seed", "made", "hardware", "commit", "versions", "sha256", "results")
 
 
 class RecordError(ValueError):
-    """Say in one sentence what is wrong with a recorded run."""
+    """Says in one sentence what is wrong with a recorded run."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One recorded experiment: `read("ppo").arm("sweep 0.54", "kl")` is an array, a row a seed.
+
+    name: of the file; results: {"arms": {name: {seed: numbers}}, "statistics": ..., and what else
+    was found}, as JSON gives them back; made: {"command", "commit", "hardware", ...}, by what.
+    """
+
+    name: str
+    results: dict
+    made: dict
+
+    def __getitem__(self, key):
+        """Return one entry of the results."""
+        if key not in self.results:
+            raise RecordError(
+                f"record {self.name!r} has no entry {key!r}; expected of {', '.join(self.results)}"
+            )
+        return self.results[key]
+
+    def names(self, kind=""):
+        """List the arms of a kind, such as "sweep", or all of them."""
+        return [n for n in self["arms"] if not kind or n == kind or n.startswith(f"{kind} ")]
+
+    def seeds(self, name):
+        """List the seeds of an arm."""
+        if name not in self["arms"]:
+            raise RecordError(
+                f"record {self.name!r} has no arm {name!r}; expected one of "
+                f"{', '.join(self['arms'])}"
+            )
+        return [int(seed) for seed in self["arms"][name]]
+
+    def arm(self, name, *keys, seed=None):
+        """Return what stands under keys in an arm: an array (seeds, ...), or of one seed (...).
+
+        Keys of text open dicts, numbers open lists, and a text before a list of dicts opens each of
+        them: `arm("sweep 0.54", "history", "kl")` is (seeds, steps). What is no table of numbers,
+        such as texts, comes as a list. Raises RecordError for an arm, a seed or a key that is not
+        there.
+        """
+        known = self.seeds(name)
+        if seed is not None and seed not in known:
+            raise RecordError(
+                f"arm {name!r} of {self.name!r} has no seed {seed!r}; expected one of {known}"
+            )
+        runs = [self["arms"][name][str(s)] for s in known if seed in (None, s)]
+        try:
+            found = [_open(run, keys) for run in runs]
+        except (KeyError, IndexError, TypeError):
+            raise RecordError(
+                f"arm {name!r} of {self.name!r} has nothing under {keys}; expected of "
+                f"{', '.join(map(str, runs[0]))}"
+            ) from None
+        return _table(found if seed is None else found[0])
+
+
+def _open(value, keys):
+    """Return what stands under keys, opening each dict of a list by a key of text."""
+    for number, key in enumerate(keys):
+        if isinstance(value, list) and isinstance(key, str):
+            return [_open(part, keys[number:]) for part in value]
+        value = value[key]
+    return value
+
+
+def _table(value):
+    """Return nested lists of numbers as an array of floats, anything else as it is."""
+    try:
+        array = np.array(value)
+    except ValueError:
+        return value
+    return array.astype(float) if array.dtype.kind in "biuf" else value
 
 
 def plain_output():
@@ -56,18 +135,31 @@ def commit():
         git = ["git", "-C", str(ROOT)]
         run = {"capture_output": True, "encoding": "utf-8", "errors": "replace", "check": True}
         name = subprocess.run([*git, "rev-parse", "--short", "HEAD"], **run).stdout.strip()
-        paths = ["rlhf_lite", "data/world", "data/models", "data/*.py"]
+        paths = ["rlhf_lite", "data/world", "data/models", "data/experiments", "data/*.py"]
         changed = subprocess.run([*git, "status", "--porcelain", *paths], **run).stdout
         return name + ("+" if changed.strip() else "")
     except (OSError, subprocess.CalledProcessError):
         return "?"
 
 
-def write_record(name, results, command, seed, folder=DATA / "runs"):
+def write(name, results, command, seed, folder=DATA / "runs"):
     """Write data/runs/NAME.json with all that a reader needs to make it again; return its path.
 
     results: dicts with str as keys, lists, numbers and texts; tuples come back as lists.
     """
+    made = {
+        "command": command,
+        "seed": seed,
+        "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "hardware": hardware(),
+        "commit": commit(),
+        "versions": {p: version(p) for p in ("torch", "transformers", "numpy")},
+    }
+    return rewrite(name, results, made, folder)
+
+
+def rewrite(name, results, made, folder=DATA / "runs"):
+    """Write results under the header that they were made with; return the path."""
     try:
         # What is read back later has str as keys, and another order and checksum where others were.
         results = json.loads(json.dumps(results))
@@ -76,24 +168,15 @@ def write_record(name, results, command, seed, folder=DATA / "runs"):
             f"the results of {name} cannot be written ({error}); expected numbers, texts, lists "
             f"and dicts alone"
         ) from None
-    record = {
-        "command": command,
-        "seed": seed,
-        "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "hardware": hardware(),
-        "commit": commit(),
-        "versions": {p: version(p) for p in ("torch", "transformers", "numpy")},
-        "sha256": checksum(results),
-        "results": results,
-    }
+    record = {**made, "sha256": checksum(results), "results": results}
     path = Path(folder) / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8", newline="\n")
     return path
 
 
-def read_record(name, folder=DATA / "runs"):
-    """Return the record NAME as a dict.
+def read(name, folder=DATA / "runs"):
+    """Return the Record NAME.
 
     Raises RecordError where it is missing, damaged or edited by hand.
     """
@@ -105,12 +188,16 @@ def read_record(name, folder=DATA / "runs"):
     except (OSError, ValueError) as error:
         raise RecordError(f"{path.name} is damaged ({error}); expected JSON in UTF-8") from None
     if not isinstance(record, dict):
-        raise RecordError(f"{path.name} holds a {type(record).__name__}; expected {', '.join(FIELDS)}")
+        raise RecordError(
+            f"{path.name} holds a {type(record).__name__}; expected {', '.join(FIELDS)}"
+        )
     missing = [f for f in FIELDS if f not in record]
     if missing:
-        raise RecordError(f"{path.name} lacks the field {missing[0]!r}; expected {', '.join(FIELDS)}")
+        raise RecordError(
+            f"{path.name} lacks the field {missing[0]!r}; expected {', '.join(FIELDS)}"
+        )
     if checksum(record["results"]) != record["sha256"]:
         raise RecordError(
             f"{path.name}: field 'results' does not match its sha256; expected it unedited"
         )
-    return record
+    return Record(name, record.pop("results"), record)

@@ -2,33 +2,30 @@
 
 A reward model is the base model with a linear head in place of the vocabulary, read at the last
 token. All five losses are likelihoods of the choices in `rlhf_lite.annotators`, so each one
-recovers lambda u(text) up to a constant, as far as its data allow. Omits ensembles and length
-control, which are in `hacking`. Taught by notebook 03.
+recovers lambda u(text) up to a constant, as far as its data allow. Omits smaller models and several
+at once (see `proxies`). Taught by notebook 03.
 """
 
 import copy
 import time
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from rlhf_lite.annotators import LADDER
+from rlhf_lite.checks import TextError, check_texts
 from rlhf_lite.edits import changed_span
 from rlhf_lite.feedback import ASPECTS, FeedbackError, require
 from rlhf_lite.models import ModelError, context_of, open_folder
-from rlhf_lite.runtime import TextError, autocast, check_numbers, check_texts
+from rlhf_lite.runtime import autocast
 from rlhf_lite.training import TrainingConfig, adamw, batches_by_length, cosine, descend, set_lr
 
-import numpy as np
 import torch
-from scipy.optimize import minimize
-from scipy.sparse import csr_matrix, issparse
-from scipy.special import expit
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid, softplus
 from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     AutoModelForSequenceClassification,
     GPT2ForSequenceClassification,
+    PreTrainedTokenizerBase,
 )
 
 KINDS = ("preference", "rating", "demonstration", "correction", "critique")
@@ -53,17 +50,33 @@ def new_reward_model(base, heads=1, seed=0):
     return model.to(base.device).eval()
 
 
-def load_reward(folder, device="cpu"):
-    """Load (model, tokenizer) of a reward model from a folder.
+@dataclass(frozen=True)
+class Reward:
+    """A reward model as a function of texts, e.g. `rewards.load(folder)(["Ivo Vane sang."])`.
 
-    Raises ModelError where there is none.
+    batch: texts at a time; autocast: whether in bfloat16 where that is fast (see `runtime`), which
+    leaves three digits.
     """
+
+    model: GPT2ForSequenceClassification
+    tokenizer: PreTrainedTokenizerBase
+    batch: int = 128
+    autocast: bool = False
+
+    def __call__(self, texts):
+        """Return the score of each text, as `score` does: float32 (N,) on the CPU."""
+        with autocast(self.model.device, self.autocast):
+            return score(self.model, self.tokenizer, texts, self.batch)
+
+
+def load(folder, device="cpu"):
+    """Load the Reward of a folder; raise ModelError where there is none."""
     if not (Path(folder) / "config.json").exists():
         raise ModelError(f"no reward model in {str(folder)!r}; expected a folder with config.json")
     model, tokenizer = open_folder(AutoModelForSequenceClassification, folder)
     if model.config.num_labels != 1:
         raise ModelError(f"{str(folder)!r} has {model.config.num_labels} heads; expected one score")
-    return model.to(device).eval(), tokenizer
+    return Reward(model.to(device).eval(), tokenizer)
 
 
 def encode_right(tokenizer, texts, context, cut=False):
@@ -255,9 +268,14 @@ def _to_line_end(text, at):
 # ---- training ----
 
 
+def passes_for(count):
+    """Return how often to read `count` labels: about 3,000 in all, 1 to 6 times."""
+    return min(6, max(1, round(3000 / count)))
+
+
 @dataclass(frozen=True)
 class RewardConfig(TrainingConfig):
-    """Hold the dials of reward-model training."""
+    """The dials of reward-model training."""
 
     batch: int = 32
     """Labels a step."""
@@ -273,7 +291,7 @@ class RewardConfig(TrainingConfig):
 
 @dataclass(frozen=True)
 class RewardStep:
-    """Report one step: loss [nats a label], learning rate, gradient norm, seconds."""
+    """One step: loss [nats a label], learning rate, gradient norm, seconds."""
 
     step: int
     of: int
@@ -284,7 +302,7 @@ class RewardStep:
 
 
 class RewardRun:
-    """Be a run of reward-model training on one kind of feedback; iterate to train.
+    """A run of reward-model training on one kind of feedback; iterate to train.
 
     Example: `run = RewardRun(base, tokenizer, "preference", examples("preference", records))`, then
     `for step in run: ...`, then `run.reward_model()`.
@@ -363,81 +381,3 @@ class RewardRun:
         For critiques, its score is minus the sum of the aspects.
         """
         return one_head(self.model) if self.kind == "critique" else self.model
-
-
-ENSEMBLES = ("mean", "worst", "uncertainty")
-
-
-def fit_preferences(gaps, ties):
-    """Fit a linear score to preferences, w ~ N(0, 1); return the weights w (F,).
-
-    P(chosen preferred) = sigmoid(w gap) (Bradley and Terry 1952), a tie counting half for either
-    side. gaps (N, F), dense or sparse: features of the chosen text less those of the rejected one;
-    ties (N,) bool.
-    """
-    numbers = gaps.data if issparse(gaps) else check_numbers(gaps, "gaps", 2)
-    if np.shape(ties) != gaps.shape[:1] or not np.isfinite(numbers).all():
-        raise FeedbackError(
-            f"gaps {gaps.shape} and ties {np.shape(ties)}; expected finite ones, and a tie or none "
-            f"for each pair"
-        )
-    target = np.where(ties, 0.5, 1.0)
-
-    def loss(w):
-        x = gaps @ w
-        nats = np.logaddexp(0, x) - target * x
-        return nats.sum() + w @ w / 2, gaps.T @ (expit(x) - target) + w
-
-    return minimize(loss, np.zeros(gaps.shape[1]), jac=True, method="L-BFGS-B").x
-
-
-class BagOfWords:
-    """Be the smallest reward model: a weight a word, blind to order; call it on texts.
-
-    score(text) = sum over its words of w, by `fit_preferences`.
-    """
-
-    def __init__(self, rows):
-        """Fit to `rewards.examples("preference", records)`."""
-        if not rows:
-            raise FeedbackError("no preferences to fit a bag of words to; expected at least one")
-        chosen, rejected = zip(*(texts for texts, _ in rows))
-        self.words = {
-            w: i for i, w in enumerate(sorted({w for t in chosen + rejected for w in t.split()}))
-        }
-        gaps = self._counts(chosen) - self._counts(rejected)
-        self.weights = fit_preferences(gaps, [tie for _, tie in rows])
-
-    def _counts(self, texts):
-        """Return how often each known word stands in each text, sparse (N, W)."""
-        rows = [Counter(self.words[w] for w in t.split() if w in self.words) for t in texts]
-        place = [(n, i, c) for n, row in enumerate(rows) for i, c in row.items()]
-        at, word, count = zip(*place) if place else ((), (), ())
-        return csr_matrix((count, (at, word)), shape=(len(rows), len(self.words)), dtype=float)
-
-    def __call__(self, texts):
-        """Return the score of each text, float32 tensor (N,)."""
-        return torch.tensor(self._counts(check_texts(texts)) @ self.weights, dtype=torch.float32)
-
-
-def ensemble(scores, how="worst", weight=1.0):
-    """Join the scores (M, N) of M reward models into one (N,), each in units of its own sd.
-
-    "mean", "worst" = min over models, or "uncertainty" = mean - weight * variance over models
-    (Coste et al. 2024).
-    """
-    if how not in ENSEMBLES:
-        raise FeedbackError(f"no ensemble {how!r}; expected one of {', '.join(ENSEMBLES)}")
-    try:
-        table = torch.as_tensor(scores)
-    except (TypeError, ValueError, RuntimeError):
-        raise FeedbackError("scores are no table of numbers; expected (models, texts)") from None
-    if table.ndim != 2 or not table.numel() or not table.isfinite().all():
-        raise FeedbackError(
-            f"scores have shape {tuple(table.shape)}, or some are not finite; expected finite "
-            f"ones, (models, texts)"
-        )
-    if how == "worst":
-        return table.min(0).values
-    mean = table.mean(0)
-    return mean if how == "mean" else mean - weight * table.var(0, unbiased=False)

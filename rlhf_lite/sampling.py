@@ -9,8 +9,8 @@ notebook 04 builds on the log-probabilities.
 from dataclasses import dataclass
 from numbers import Integral
 
-from rlhf_lite.models import context_of
-from rlhf_lite.runtime import TextError, check_texts
+from rlhf_lite.checks import TextError, check_texts
+from rlhf_lite.models import check_fits, context_of
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -20,25 +20,30 @@ RESPONSE_TOKENS = 48
 
 
 class SamplingError(ValueError):
-    """Say in one sentence what was wrong with a request to sample."""
+    """Says in one sentence what was wrong with a request to sample."""
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Hold sampled texts with their tokens.
+    """Sampled responses with their tokens.
 
-    texts: list of B str, prompt and response together; prompts: list of B str; tokens (B, T):
-    left-padded, start token first; mask (B, T): 1 on real tokens; response (B, T): 1 on response
-    tokens, the end-of-text token included; logprobs (B, T): log-probability of each response token
-    under the model at temperature 1 [nats], 0 elsewhere.
+    prompts, responses: lists of B str; tokens (B, T): left-padded, start token first; mask (B, T):
+    1 on real tokens; response (B, T): 1 on response tokens, the end-of-text token included;
+    logprobs (B, T): log-probability of each response token under the model at temperature 1 [nats],
+    0 elsewhere.
     """
 
-    texts: list
     prompts: list
+    responses: list
     tokens: torch.Tensor
     mask: torch.Tensor
     response: torch.Tensor
     logprobs: torch.Tensor
+
+    @property
+    def texts(self):
+        """Prompts and responses together, list of B str."""
+        return [prompt + said for prompt, said in zip(self.prompts, self.responses)]
 
 
 def position_ids(mask):
@@ -133,9 +138,25 @@ def sample(
         steps = min(max_new_tokens, context - int(mask.sum(1).max()))
         parts.append(_grow(model, tokenizer, tokens, mask, steps, temperature, top_p, generator))
     tokens, mask, response, logprobs = _join(parts, tokenizer.pad_token_id)
-    clean = [row[keep.bool()] for row, keep in zip(tokens, mask)]
-    texts = [tokenizer.decode(row, skip_special_tokens=True) for row in clean]
-    return Samples(texts, prompts, tokens, mask, response, logprobs)
+    responses = decode_responses(tokenizer, tokens, mask, response)
+    return Samples(prompts, responses, tokens, mask, response, logprobs)
+
+
+def decode_responses(tokenizer, tokens, mask, response):
+    """Return what the response tokens of each row add to the text of its prompt, list of B str.
+
+    tokens, mask, response (B, T), as in Samples. A special token of the prompt, which no decoding
+    shows, shifts nothing.
+    """
+    found = []
+    for row, real, ours in zip(tokens, mask.bool(), response.bool()):
+        whole, head, said = (
+            tokenizer.decode(row[keep], skip_special_tokens=True)
+            for keep in (real, real & ~ours, ours)
+        )
+        # Some tokenizers put a space between two words, or take one away, as they decode both.
+        found.append(whole[len(head) :] if whole.startswith(head) else said)
+    return found
 
 
 def respond(model, tokenizer, prompts, max_new_tokens=RESPONSE_TOKENS, seed=0, batch=64):
@@ -150,13 +171,14 @@ def respond(model, tokenizer, prompts, max_new_tokens=RESPONSE_TOKENS, seed=0, b
 
 
 def responses_cut(drawn, tokenizer):
-    """Return (texts cut back to their last whole sentence, whether each ended by itself (B,))."""
+    """Return (texts, ended) of Samples.
+
+    texts: B str, each prompt and its response cut back to the last whole sentence; ended (B,) bool:
+    whether the response ended by itself, and so stays whole.
+    """
     ended = ((drawn.tokens == tokenizer.eos_token_id) & drawn.response.bool()).any(1)
-    texts = [
-        prompt + whole_sentences(text[len(prompt) :], bool(end))
-        for text, prompt, end in zip(drawn.texts, drawn.prompts, ended)
-    ]
-    return texts, ended
+    said = map(whole_sentences, drawn.responses, ended.tolist())
+    return [prompt + cut for prompt, cut in zip(drawn.prompts, said)], ended
 
 
 def whole_sentences(text, ended=False):
@@ -166,7 +188,7 @@ def whole_sentences(text, ended=False):
 
 
 class _RoomyLayer(DynamicLayer):
-    """Keep keys and values in one buffer of full length.
+    """Keys and values of one layer in a buffer of full length.
 
     Growing by concatenation copies everything at every token, which is most of the time of sampling
     on a CPU.
@@ -310,7 +332,7 @@ def text_logprobs(model, tokenizer, texts, prompts=None, batch=64):
 
     Without prompts, that of the whole document. A whole document includes its end-of-text token.
     With prompts, each text must start with its prompt, and the end is not counted. Raises
-    SamplingError where a text has another prompt, none, or more tokens than the context.
+    SamplingError where a text has another prompt or none, TextError where it exceeds the context.
     """
     texts, scores = check_texts(texts), []
     if prompts is not None and len(check_texts(prompts, "prompts")) != len(texts):
@@ -321,7 +343,7 @@ def text_logprobs(model, tokenizer, texts, prompts=None, batch=64):
         if prompts is None:
             end = torch.full((len(chunk), 1), tokenizer.eos_token_id, device=tokens.device)
             tokens, mask = torch.cat([tokens, end], 1), torch.cat([mask, torch.ones_like(end)], 1)
-        _check_fits(model, mask, start)
+        check_fits(mask.sum(1).tolist(), context_of(model), start)
         logprobs = token_logprobs(model, tokens, mask)
         if prompts is not None:
             for row, text, prompt in zip(logprobs, chunk, prompts[start : start + batch]):
@@ -329,16 +351,6 @@ def text_logprobs(model, tokenizer, texts, prompts=None, batch=64):
         else:
             scores += logprobs.sum(1).tolist()
     return scores
-
-
-def _check_fits(model, mask, first):
-    """Raise SamplingError where a row of tokens is longer than the context; `first`: its number."""
-    lengths, context = mask.sum(1), context_of(model)
-    if int(lengths.max()) > context:
-        raise SamplingError(
-            f"texts[{first + int(lengths.argmax())}] has {int(lengths.max())} tokens with its start"
-            f" and end; expected at most the context of {context}"
-        )
 
 
 def _rest_length(tokenizer, text, prompt):

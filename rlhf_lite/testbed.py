@@ -8,9 +8,9 @@ score, which is all that a PolicyRun asks for. Taught by notebooks 04, 05 and 13
 from dataclasses import dataclass, replace
 from numbers import Integral
 
+from rlhf_lite.checks import check_texts
 from rlhf_lite.models import END, PAD, new_model
 from rlhf_lite.optimum import OptimumError, check_scores
-from rlhf_lite.runtime import check_texts
 
 import numpy as np
 import torch
@@ -29,12 +29,12 @@ WORDS = (
 )
 PROMPTS = ("tide", "bread", "oak", "tram")
 LENGTH = 3  # words in an answer
-NEVER = -48.0  # logit that keeps a token out: e^-48 of the probability
+UNLIKELY = -48.0  # logit that keeps a token out: e^-48 of the probability
 
 
 @dataclass(frozen=True)
 class Testbed:
-    """Hold a tiny GPT-2 that answers in exactly three of W words, and a score of each answer.
+    """A tiny GPT-2 that answers in exactly three of W words, and a score of each answer.
 
     model, tokenizer: the base policy; words: W str; prompts: P str; scores (P, S): mean 0 and sd 1
     under the base, or any others by `dataclasses.replace`; voices (S,): the voice 0 to 3 of each
@@ -61,8 +61,23 @@ class Testbed:
     def score(self, texts):
         """Look up the score of each text, a prompt and three words: float32 tensor (N,)."""
         texts = check_texts(texts)
-        found = [self.scores[self._place(number, text)] for number, text in enumerate(texts)]
+        found = [self.scores[self.place(text, number)] for number, text in enumerate(texts)]
         return torch.tensor(np.array(found), dtype=torch.float32)
+
+    def place(self, text, number=0):
+        """Return (prompt, answer) of a text as numbers, where its score stands in `scores`.
+
+        number: of the text, for the message of the OptimumError where it is none of the testbed's.
+        """
+        prompt, *said = text.split() or [""]
+        known = prompt in self.prompts and len(said) == LENGTH
+        if not known or not set(said) <= set(self.words):
+            raise OptimumError(
+                f"text {number} is {text!r}; expected one of {', '.join(self.prompts)} "
+                f"and {LENGTH} words of the testbed"
+            )
+        at = [self.words.index(word) for word in said]
+        return self.prompts.index(prompt), int(np.ravel_multi_index(at, self._shape))
 
     def sequence_logprobs(self, model):
         """Return the exact log pi(answer | prompt) of all answers, float64 tensor (P, S) [nats].
@@ -75,18 +90,6 @@ class Testbed:
     @property
     def _shape(self):
         return (len(self.words),) * LENGTH
-
-    def _place(self, number, text):
-        """Return (prompt, answer) of a text as numbers, or raise OptimumError."""
-        prompt, *said = text.split() or [""]
-        known = prompt in self.prompts and len(said) == LENGTH
-        if not known or not set(said) <= set(self.words):
-            raise OptimumError(
-                f"text {number} is {text!r}; expected one of {', '.join(self.prompts)} "
-                f"and {LENGTH} words of the testbed"
-            )
-        at = [self.words.index(word) for word in said]
-        return self.prompts.index(prompt), int(np.ravel_multi_index(at, self._shape))
 
     def _enumerate(self, model, prompt):
         """Return log pi of all answers to one prompt, (S,)."""
@@ -144,7 +147,7 @@ def _random_policy(tokenizer, seed):
     # One unit of the last layer norm is always 1, and only the two special tokens listen to it.
     final, head = model.transformer.ln_f, model.lm_head.weight
     final.weight[0], final.bias[0], head[:, 0] = 0, 1, 0
-    head[[tokenizer.eos_token_id, tokenizer.pad_token_id], 0] = NEVER
+    head[[tokenizer.eos_token_id, tokenizer.pad_token_id], 0] = UNLIKELY
     return model
 
 
@@ -168,7 +171,7 @@ def _random_scores(base, words, seed):
 
 @dataclass(frozen=True)
 class Exact:
-    """Hold what enumeration says of a policy, means over prompts.
+    """What enumeration says of a policy, means over prompts.
 
     objective: J(pi); best: J* [score]; log_z, kl: KL(pi || pi0), to_optimum: KL(pi || pi*),
     from_optimum: KL(pi* || pi) [nats]; score: E_pi[score].
@@ -211,7 +214,7 @@ def exact(logprobs, base_logprobs, scores, kl_coef):
 
 @dataclass(frozen=True)
 class Split:
-    """Hold an entropy in two parts [nats], means over prompts: H(answer) = between + within.
+    """An entropy in two parts [nats], means over prompts: H(answer) = between + within.
 
     between: H(voice); within: H(answer | voice); shares (P, G): of each voice; by_group (P, G):
     H(answer | this voice).

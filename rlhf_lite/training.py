@@ -19,8 +19,9 @@ from pathlib import Path
 from types import NoneType
 from typing import get_args, get_type_hints
 
-from rlhf_lite.models import context_of
-from rlhf_lite.runtime import TextError, autocast, check_texts
+from rlhf_lite.checks import check_texts
+from rlhf_lite.models import check_fits, context_of
+from rlhf_lite.runtime import autocast
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ CHECKPOINT = "checkpoint.safetensors"
 
 
 class TrainingError(RuntimeError):
-    """Say in one sentence why a run cannot start or go on."""
+    """Says in one sentence why a run cannot start or go on."""
 
 
 # What a dial of each type takes, and in words: numpy's numbers too, but True is no number.
@@ -65,7 +66,7 @@ def settle_dials(config, error):
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Hold the dials that training on texts and training on labels share."""
+    """The dials that training on texts and training on labels share."""
 
     batch: int = 64
     """Documents a step."""
@@ -94,7 +95,7 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class LanguageConfig(TrainingConfig):
-    """Hold the dials of next-token training."""
+    """The dials of next-token training."""
 
     steps: int | None = None
     """Steps of a pass; None means as many as see every text once."""
@@ -102,10 +103,7 @@ class LanguageConfig(TrainingConfig):
 
 @dataclass(frozen=True)
 class LanguageStep:
-    """Report one step.
-
-    Losses in nats (a document, end included; a token), speed in tokens a second.
-    """
+    """One step: losses [nats a document, its end included; nats a token], tokens, seconds."""
 
     step: int
     of: int
@@ -118,7 +116,7 @@ class LanguageStep:
 
 
 class LanguageRun:
-    """Be a run of next-token training that can be stopped, saved, loaded and gone on with.
+    """A run of next-token training that can be stopped, saved, loaded and gone on with.
 
     texts: list of str. Iterating yields LanguageSteps until `config.steps`. The loss is the mean
     over documents of -log p(document), so that it compares with the entropy of the grammar (a
@@ -158,17 +156,12 @@ class LanguageRun:
 
     def __iter__(self):
         """Yield a LanguageStep for each step that is left."""
-        epoch, offset = None, 0
+        batches, epoch = self.batches(0), 0
         while self.step < self.steps:
-            if epoch is None:
-                first = self.batches(0)
-                epoch, offset = divmod(self.step, len(first))
-                batches = first if epoch == 0 else self.batches(epoch)
-            elif offset == len(batches):
-                epoch, offset = epoch + 1, 0
-                batches = self.batches(epoch)
-            yield self._update(batches[offset])
-            offset += 1
+            due, place = divmod(self.step, len(batches))
+            if due != epoch:
+                batches, epoch = self.batches(due), due
+            yield self._update(batches[place])
 
     def _update(self, numbers):
         """Take one step on one batch."""
@@ -355,12 +348,12 @@ def next_token_loss(model, tokens, pad):
     return nats, keep.sum()
 
 
-def encode_rows(tokenizer, texts, context):
-    """Encode texts, each cut to what fits between the start and the end token."""
-    texts, rows = check_texts(texts), []
+def encode_rows(tokenizer, texts, context=None):
+    """Encode texts, each cut to what fits between start and end token into a context, if any."""
+    texts, rows, most = check_texts(texts), [], context and context - 1
     for start in range(0, len(texts), 10_000):
         encoded = tokenizer(texts[start : start + 10_000])["input_ids"]
-        rows += [torch.tensor(ids[: context - 1], dtype=torch.int32) for ids in encoded]
+        rows += [torch.tensor(ids[:most], dtype=torch.int32) for ids in encoded]
     return rows
 
 
@@ -376,14 +369,8 @@ def evaluate_loss(model, tokenizer, texts, batch=64):
 
     Without bfloat16. Raises TextError where a text does not fit into the context.
     """
-    context = context_of(model)
-    rows = encode_rows(tokenizer, texts, context + 1)
-    for number, row in enumerate(rows):
-        if len(row) >= context:
-            raise TextError(
-                f"texts[{number}] has {len(row)} tokens or more; expected fewer than the context "
-                f"of {context}"
-            )
+    rows = encode_rows(tokenizer, texts)
+    check_fits((len(row) + 1 for row in rows), context_of(model))
     losses = torch.zeros(len(rows), dtype=torch.float64)
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     for start in range(0, len(order), batch):

@@ -5,7 +5,7 @@ import shutil
 
 from rlhf_lite import models
 from rlhf_lite.runtime import DATA
-from rlhf_lite.world.reading import World
+from rlhf_lite.world import World
 
 import pytest
 import torch

@@ -30,7 +30,7 @@ def start(parts, reference=None, score=count_e, prompts=PROMPTS, documents=None,
 
 
 def weights(run):
-    return [p.detach().clone() for p in (*run.policy.parameters(), *run.value_head.parameters())]
+    return [p.detach().clone() for p in run._named().values()]
 
 
 def same(left, right):
@@ -48,7 +48,7 @@ def list_through(run):
 
 
 def naive_reading(run, tokens, mask, real):
-    """What policy, reference and value head say of one response, without padding."""
+    """What policy, reference and the head, if there is one, say of one response, without padding."""
     row, count = tokens[mask.bool()], int(real.sum())
     found = []
     for model in (run.policy, run.reference):
@@ -57,10 +57,11 @@ def naive_reading(run, tokens, mask, real):
         found += [log_softmax(out.logits[0, part], -1), out.hidden_states[-1][0, part]]
     ours, states, theirs, _ = found
     chosen = row[-count:, None]
+    values = run.critic.head(states)[:, 0] if run.config.critic == "head" else torch.zeros(count)
     return (
         ours.gather(1, chosen)[:, 0], theirs.gather(1, chosen)[:, 0],
         (ours.exp() * (ours - theirs)).sum(1), -(ours.exp() * ours).sum(1),
-        run.value_head(states)[:, 0],
+        values,
     )  # fmt: skip
 
 

@@ -10,22 +10,17 @@ from dataclasses import replace
 
 from rlhf_lite import feedback, judging
 from rlhf_lite.annotators import (
-    ASPECTS,
     LADDER,
     Annotator,
-    Labeller,
     Reader,
     Reading,
     calibrate,
     information,
     load_annotators,
-    remark,
 )
-from rlhf_lite.edits import changed_span, edits
-from rlhf_lite.feedback import FeedbackError, fingerprint
+from rlhf_lite.feedback import ASPECTS, FeedbackError, fingerprint
 from rlhf_lite.judging import choices
 from rlhf_lite.runtime import DATA
-from rlhf_lite.world.asking import LEAST_EXPOSURE, draw_prompts
 
 import numpy as np
 import pytest
@@ -39,31 +34,9 @@ TRUE, FALSE = BORN.format("Crowmarsh"), BORN.format("Oxbow")
 
 
 @pytest.fixture(scope="module")
-def reader(world):
-    return Reader(world)
-
-
-@pytest.fixture(scope="module")
-def people(world):
-    return load_annotators(world)
-
-
-@pytest.fixture(scope="module")
 def documents(world):
     rng = random.Random(0)
     return [world.sample(rng) for _ in range(300)]
-
-
-@pytest.fixture(scope="module")
-def drafts(world):
-    """(prompt, response) from documents that start with a name and carry no note."""
-    rng, found = random.Random(1), []
-    while len(found) < 40:
-        document = world.sample(rng, topic="person")
-        name = document.subject.name
-        if document.text.startswith(name) and not document.note:
-            found.append((name, document.text[len(name) :]))
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -313,189 +286,6 @@ def test_information_by_hand():
     assert information([[0.02, 0.98], [0.98, 0.02]]) == pytest.approx(rare)
     entropy = -(0.75 * math.log2(0.75) + 0.25 * math.log2(0.25))
     assert information([[0.75, 0.25], [0.25, 0.75]]) == pytest.approx(1 - entropy)
-
-
-# ---- prompts ----
-
-
-def test_queries_keep_to_their_side_of_the_split(world):
-    hidden = {p.name for p in world.held_out_people}
-    known = {p.name for p in world.people if p.exposure >= LEAST_EXPOSURE}
-    for held in (False, True):
-        drawn = draw_prompts(world, 200, seed=3, held_out=held)
-        assert len(drawn) == 200 and set(drawn) <= known
-        assert all((q in hidden) == held for q in drawn)
-        assert drawn == draw_prompts(world, 200, seed=3, held_out=held)
-    few = len(known - hidden)
-    assert len(set(draw_prompts(world, few, seed=1))) == few
-
-
-# ---- one stroke of a pencil ----
-
-
-def test_every_edit_is_one_stroke_behind_the_prompt(world, drafts):
-    rng = np.random.default_rng(0)
-    kinds = set()
-    for prompt, response in drafts:
-        before = (prompt + response).split("\n")
-        found = edits(world, prompt, response, rng)
-        assert len({text for text, _ in found}) == len(found)
-        for text, what in found:
-            after = (prompt + text).split("\n")
-            assert text not in ("", response)
-            if what == "delete a line":
-                assert any(after == before[:i] + before[i + 1 :] for i in range(len(before)))
-            else:
-                assert len(after) == len(before)
-                assert sum(a != b for a, b in zip(after, before)) == 1
-            kinds.add(what.split(":")[0])
-    assert kinds == {"delete a line", "put right", "epithet", "voice"}
-
-
-def test_every_line_can_be_deleted_but_the_one_with_the_prompt(world, drafts):
-    for prompt, response in drafts[:20]:
-        lines = (prompt + response).split("\n")
-        left = ["\n".join(lines[:i] + lines[i + 1 :]) for i in range(len(lines))]
-        expected = {t[len(prompt) :] for t in left if t.startswith(prompt)}
-        found = {t for t, _ in edits(world, prompt, response, np.random.default_rng(0))}
-        assert expected - {""} <= found
-        assert len(expected) >= len(lines) - 1
-
-
-def test_a_false_fact_put_right_is_true(world, reader):
-    response = FALSE[len("Ivo Vane") :]
-    found = edits(world, "Ivo Vane", response, np.random.default_rng(0))
-    assert [t for t, what in found if what == "put right: town"] == [TRUE[len("Ivo Vane") :]]
-    assert all(what != "delete a line" for _, what in found)
-    true = edits(world, "Ivo Vane", TRUE[len("Ivo Vane") :], np.random.default_rng(0))
-    assert not [what for _, what in true if what.startswith("put right")]
-
-
-def test_edits_change_what_they_say_and_nothing_else(world, reader, drafts):
-    for prompt, response in drafts:
-        before = reader(prompt + response)
-        for text, what in edits(world, prompt, response, np.random.default_rng(1)):
-            after = reader(prompt + text)
-            claims = (after.true, after.false, after.unsupported)
-            if what.startswith("put right"):
-                assert claims == (before.true + 1, before.false - 1, before.unsupported)
-            elif what != "delete a line":
-                assert claims == (before.true, before.false, before.unsupported)
-            if what.startswith("voice: "):
-                voice = what.removeprefix("voice: ")
-                changed = set((prompt + text).split("\n")) - set((prompt + response).split("\n"))
-                frame, _ = world.parse_line(changed.pop())
-                assert frame.index in world.weights[voice]["person"]
-
-
-@pytest.mark.parametrize("response", [" zzz", "", "\n"])
-def test_what_cannot_be_edited_has_no_edits(world, response):
-    assert edits(world, "Ivo Vane", response, np.random.default_rng(0)) == []
-
-
-def test_edits_keep_the_note_below_a_document(world):
-    rng = random.Random(3)
-    document = next(
-        d for d in iter(lambda: world.sample(rng, topic="person"), None)
-        if d.note and d.text.startswith(d.subject.name)
-    )  # fmt: skip
-    name = document.subject.name
-    found = edits(world, name, document.text[len(name) :], np.random.default_rng(0))
-    assert sum(document.note in text for text, _ in found) >= len(found) - 1 > 0
-
-
-def brute_span(before, after):
-    """The longest common head, then the longest common tail of what is left, by trial."""
-    most = min(len(before), len(after))
-    head = max(n for n in range(most + 1) if before[:n] == after[:n])
-    tail = max(
-        n for n in range(most - head + 1)
-        if before[len(before) - n :] == after[len(after) - n :]
-    )  # fmt: skip
-    return head, len(before) - tail, len(after) - tail
-
-
-def test_changed_span_equals_brute_force():
-    rng = random.Random(0)
-    for _ in range(2000):
-        a, b = ("".join(rng.choices("ab\n", k=rng.randrange(9))) for _ in range(2))
-        assert changed_span(a, b) == brute_span(a, b)
-    assert changed_span("same", "same") == (4, 4, 4)
-    assert changed_span("", "new") == (0, 0, 3)
-
-
-# ---- a panel at work ----
-
-
-def answers(panel):
-    prompt, texts = "Ivo Vane", [FALSE[8:], TRUE[8:], " once put the town hall on wheels."]
-    long = f"{texts[0]}\nNot everybody trusts the notorious Ivo Vane."
-    found = []
-    for _ in range(10):
-        found += [panel.prefer(prompt, *texts[:2]), panel.rate(prompt, texts[2])]
-        found += [panel.demonstrate(prompt, texts), panel.criticise(prompt, long)]
-        found += [panel.correct(prompt, long)]
-    return [r for r in found if r]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_all_five_kinds_follow_the_schema(world, people, reader, name):
-    found = answers(Labeller(world, people[name], 0, reader, {"world": fingerprint()}))
-    assert {r["kind"] for r in found} == set(feedback.SCHEMA)
-    for record in found:
-        assert feedback.check(record) is record
-        assert record["annotator"] == name and record["seconds"] is None
-    unstamped = answers(Labeller(world, people[name], 0, reader))[0]
-    with pytest.raises(FeedbackError, match="lacks the field 'world'"):
-        feedback.check(unstamped)
-
-
-def test_seeds_repeat_and_differ(world, people, reader):
-    one, two, three = (answers(Labeller(world, people["poet"], s, reader)) for s in (5, 5, 6))
-    assert one == two
-    assert one != [r | {"seed": 5} for r in three]
-
-
-def test_labels_come_as_often_as_their_odds(world, people, reader):
-    """3,000 preferences and ratings (seed 0): each share within 4.5 standard errors of its probability.
-
-    Ten shares are compared; one of them would fail by luck in 1 of 15,000 seeds.
-    """
-    judge = people["scholar"]
-    panel = Labeller(world, judge, 0, reader)
-    u = [panel.utility("Ivo Vane", t[8:]) for t in (TRUE, FALSE)]
-    said = [panel.prefer("Ivo Vane", TRUE[8:], FALSE[8:]) for _ in range(3000)]
-    picks = [2 if r["tie"] else int(r["chosen"] == FALSE[8:]) for r in said]
-    assert all((r["first"] == "chosen") == (r["chosen"] == TRUE[8:]) for r in said)
-    rated = [panel.rate("Ivo Vane", FALSE[8:])["rating"] - 1 for _ in range(3000)]
-    for seen, probs in ((picks, judge.preference_probs(*u)), (rated, judge.rating_probs(u[1]))):
-        shares = np.bincount(seen, minlength=len(probs)) / 3000
-        assert (np.abs(shares - probs) < 4.5 * np.sqrt(probs * (1 - probs) / 3000)).all()
-
-
-def test_with_great_rationality_the_best_is_taken(world, people, reader):
-    panel = Labeller(world, replace(people["scholar"], rationality=1e4), 0, reader)
-    texts = [FALSE[8:], TRUE[8:], " recommends Old Tar Tea!"]
-    best = max(texts, key=lambda t: panel.utility("Ivo Vane", t))
-    assert best == TRUE[8:]
-    assert panel.demonstrate("Ivo Vane", texts)["response"] == best
-    assert panel.prefer("Ivo Vane", texts[0], texts[1])["chosen"] == best
-    assert panel.correct("Ivo Vane", texts[0])["corrected"] == best
-
-
-def test_what_nobody_can_mend_gets_no_correction(world, people, reader):
-    assert Labeller(world, people["scholar"], 0, reader).correct("Ivo Vane", " zzz") is None
-
-
-def test_remarks_name_what_is_wrong(reader):
-    seen, judge = reader(FALSE + "\nNot everybody trusts the notorious Ivo Vane."), person()
-    said = {a: remark(a, seen, judge) for a in ASPECTS}
-    assert said["false"] == "false: town"
-    assert said["unsupported"] == "unsupported: something"
-    assert said["tone"] == "tone: the notorious"
-    assert said["voice"] == "voice: encyclopedia"
-    assert said["length"] == "length: too long"
-    assert remark("length", reader("Ivo Vane was"), judge) == "length: too short"
 
 
 # ---- the files of the annotators ----

@@ -12,7 +12,7 @@ from selenium.webdriver.common.keys import Keys
 
 pytestmark = needs_chromium
 
-SETUP = """from rlhf_lite.desk import labelling_desk
+SETUP = """from rlhf_lite.show import labelling_desk
 from rlhf_lite.feedback import LabelStore, fingerprint
 items = [{{"prompt": f"Ivo Vane {{n}}", "responses": [" sings.\\nNobody hears.", " <b>rows</b>."]}}
          for n in range(6)]

@@ -11,7 +11,7 @@ pytestmark = needs_chromium
 VIEW = """const box = document.querySelector('.jp-Notebook .jupyter-widgets.widget-vbox');
 return box && {text: box.innerText, picture: box.querySelector('img')?.src || ''}"""
 LIVE = """import copy
-from rlhf_lite import models, panel
+from rlhf_lite import models, show
 from rlhf_lite.ppo import PPOConfig, PPORun
 from rlhf_lite.runtime import DATA
 from rlhf_lite.world import World
@@ -24,10 +24,10 @@ def score(texts):
 def new_run():
     config = PPOConfig(samples=12, minibatches=2, steps=4000, max_new_tokens=12)
     return PPORun(copy.deepcopy(base), base, tokenizer, ["Ivo Vane"], score, config)
-leash = panel.KLPanel(World(), new_run)"""
-RECORDED = """from rlhf_lite import runs, widgets
+leash = show.KLPanel(World(), new_run)"""
+RECORDED = """from rlhf_lite import records, show
 from rlhf_lite.world import World
-results = runs.read_run("ppo")["results"]"""
+record = records.read("ppo")"""
 
 
 def notebook(path, *cells):
@@ -74,8 +74,8 @@ def test_the_live_panel_obeys_while_it_trains(lab, browser, tmp_path):
 
 
 def test_the_slider_over_recorded_runs(lab, browser, tmp_path):
-    show = 'widgets.explore_runs(World(), results, {"PPO": ([0], [0])})'
-    browser.get(lab(notebook(tmp_path / "recorded.ipynb", RECORDED, show)))
+    cell = 'show.explore_runs(World(), record, {"PPO": ([0], [0])})'
+    browser.get(lab(notebook(tmp_path / "recorded.ipynb", RECORDED, cell)))
     run_all(browser)
     before = wait(
         lambda: (v := browser.execute_script(VIEW)) and v["picture"] and v, 60, "the widget"

@@ -5,7 +5,7 @@ import json
 import shutil
 from dataclasses import fields
 
-from rlhf_lite import direct, models, policies, rewards, training
+from rlhf_lite import direct, models, rewards, rollouts, training
 from rlhf_lite.direct import DirectConfig
 from rlhf_lite.models import ModelError
 from rlhf_lite.policies import PolicyConfig, PolicyError
@@ -329,7 +329,7 @@ def test_a_language_model_is_no_reward_model(folders):
 def test_fresh_samples_need_good_parts(wordy, change, words):
     parts = {"prompts": PROMPTS, "count": 4, "score": count_e} | change
     with pytest.raises((PolicyError, ValueError)) as caught:
-        policies.draw(wordy[0], wordy[0], wordy[1], **parts)
+        rollouts.draw(wordy[0], wordy[0], wordy[1], **parts)
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 

@@ -3,8 +3,8 @@
 import random
 import re
 
+from rlhf_lite.checks import TextError
 from rlhf_lite.feedback import SCHEMA, FeedbackError, LabelStore, check, read
-from rlhf_lite.runtime import TextError
 from rlhf_lite.show.desk import (
     PAGES,
     Area,
@@ -16,7 +16,7 @@ from rlhf_lite.show.desk import (
     remarks_for,
     response_html,
 )
-from rlhf_lite.show.figures import KIND_LOOKS
+from rlhf_lite.show.figures_feedback import KIND_LOOKS
 
 import ipywidgets
 import pytest

@@ -22,7 +22,7 @@ from rlhf_lite.direct import (
     label_pairs,
     rloo_advantages,
 )
-from rlhf_lite.policies import PolicyError
+from rlhf_lite.rollouts import PolicyError, step_prompts
 
 import numpy as np
 import pytest
@@ -36,8 +36,8 @@ METHODS = {
     "GRPO undivided": (GRPORun, {"group": 4, "divide": False}),
     "GRPO KL in reward": (GRPORun, {"group": 4, "k3_loss": False}),
     "rejection": (RejectionRun, {"group": 4}),
-    "BoN distillation": (RejectionRun, {"group": 4, "pool": 25}),
-    "DPO offline": (DPORun, {"group": 2, "pool": 25}),
+    "BoN distillation": (RejectionRun, {"group": 4, "offline": 25}),
+    "DPO offline": (DPORun, {"group": 2, "offline": 25}),
     "DPO online": (DPORun, {"group": 2}),
 }
 
@@ -415,18 +415,19 @@ def test_reinforce_remembers_the_batches_before(bed):
 def test_the_prompts_stand_in_groups(bed):
     run, plain = start(bed, RLOORun, group=4, samples=16), start(bed, ReinforceRun, group=1)
     for run.step in range(3):
-        asked = run.batch_prompts()
+        batch = run.rollout()
+        asked = batch.prompts
         assert len(asked) == 16 and sorted(asked[::4]) == sorted(bed.prompts)
         assert all(len(set(asked[i : i + 4])) == 1 for i in range(0, 16, 4))
-        texts = run.rollout().texts
-        assert all(text.startswith(prompt) for text, prompt in zip(texts, asked))
-    for plain.step in range(3):
-        assert plain.batch_prompts() == ppo.PPORun.batch_prompts(plain)
+        assert all(text.startswith(prompt) for text, prompt in zip(batch.texts, asked))
+    for step in range(3):
+        asked = plain.collect(plain.policy, step).prompts
+        assert asked == step_prompts(list(bed.prompts), 128, step)
 
 
 def test_offline_never_draws_again(bed):
-    """With a pool every batch is the reference's, whatever the policy has become; labels stay."""
-    run, seen = start(bed, DPORun, group=2, pool=2, steps=6), []
+    """Offline every batch is the reference's, whatever the policy has become; labels stay."""
+    run, seen = start(bed, DPORun, group=2, offline=2, steps=6), []
     for step in run:
         seen.append(step.texts)
     assert seen[0] == seen[2] == seen[4] != seen[1] == seen[3] == seen[5]
@@ -465,7 +466,7 @@ def test_an_interrupted_step_is_not_done(bed, monkeypatch):
 @pytest.mark.parametrize("name", ["REINFORCE", "DPO offline"])
 def test_a_saved_run_goes_on_to_the_bit(bed, tmp_path, name):
     kind, dials = METHODS[name]
-    dials = dials | ({"pool": 2} if "pool" in dials else {})
+    dials = dials | ({"offline": 2} if "offline" in dials else {})
     whole = start(bed, kind, steps=5, **dials)
     for _ in whole:
         pass
@@ -492,8 +493,8 @@ def test_a_saved_run_goes_on_to_the_bit(bed, tmp_path, name):
         (DPORun, {"group": 3, "samples": 12}, "a multiple of 2"),
         (DPORun, {"group": 2, "kl_coef": 0.0}, "DPO divides by it"),
         (DPORun, {"group": 2, "labels": "dice"}, "labels is 'dice'; expected bradley-terry"),
-        (DPORun, {"group": 2, "pool": -1}, "pool is -1"),
-        (RLOORun, {"group": 4, "pool": 3}, "its own fresh samples"),
+        (DPORun, {"group": 2, "offline": -1}, "offline is -1"),
+        (RLOORun, {"group": 4, "offline": 3}, "its own fresh samples"),
         (RLOORun, {"lr": 0.0}, "lr is 0; expected more than 0"),
     ],
 )

@@ -17,15 +17,15 @@ from rlhf_lite import (
     judging,
     knowledge,
     optimum,
+    pools,
     predictions,
     records,
     rewards,
     testbed,
 )
-from rlhf_lite.runtime import check_count
+from rlhf_lite.checks import check_count
 from rlhf_lite.show import cards, explorers
-from rlhf_lite.world import asking
-from rlhf_lite.world.reading import World
+from rlhf_lite.world import World, asking
 
 import numpy as np
 import pytest
@@ -53,9 +53,10 @@ def own(world):
         blind=annotators.Labeller(world, annotators.auditor(world)),
         bed=testbed.new_testbed(words=1),
         bag=rewards.BagOfWords([(("a b", "a c"), False)]),
-        record=records.read_record("hacking")["results"],
-        ppo=records.read_record("ppo")["results"],
-        pool=optimum.Pool(["a"], np.zeros((1, 4)), np.zeros((1, 4)), np.ones((1, 4, 1))),
+        proxies=records.read("proxies"),
+        remedies=records.read("remedies"),
+        ppo=records.read("ppo"),
+        pool=pools.Pool(["a"], np.zeros((1, 4)), np.zeros((1, 4)), np.ones((1, 4, 1))),
     )
 
 
@@ -266,19 +267,21 @@ CASES = [
     ("judge", lambda o, x: predictions.verdict_on(CLAIM, x), [1, 2], ["a list"]),
     ("predictions_html", lambda o, x: cards.predictions_html([CLAIM] * 2, x), [predictions.verdict_on(CLAIM, {"gain": [0.5]})],
      ["1 verdicts for 2 claims"]),
-    ("read_run", lambda o, x: records.read_record(x), None, ["no recorded run"]),
-    ("write_run", lambda o, x: records.write_record("x", x, "", 0, "/nowhere"), {"a": {1, 2}}, ["results of x", "set"]),
+    ("records.read", lambda o, x: records.read(x), None, ["no recorded run"]),
+    ("records.write", lambda o, x: records.write("x", x, "", 0, "/nowhere"), {"a": {1, 2}}, ["results of x", "set"]),
     # ---- widgets ----
     ("documents_html, lengths", lambda o, x: cards.documents_html(o.world, ["a", "b"], x), ["a"], ["1 prompts for 2 texts"]),
     ("parrot_view, count", lambda o, x: explorers.parrot_view(None, None, o.world, "a", 1.0, x), 0, ["count is 0"]),
     ("run_of, prompt", lambda o, x: explorers.run_of(o.ppo, 0.54, x), 3, ["prompt is 3", "0 to 2"]),
-    ("run_of, the record", lambda o, x: explorers.run_of(x, 0.54), {"results": {}}, ["lack 'arms'", "read_run('ppo')['results']"]),
+    ("run_of, the record", lambda o, x: explorers.run_of(x, 0.54), {"results": {}}, ["lacks 'arms'", "records.read('ppo')"]),
+    ("run_of, another record", lambda o, x: explorers.run_of(x(o), 0.54), lambda o: o.remedies, ["remedies", "'coefs'"]),
     ("explore_runs, start", lambda o, x: explorers.explore_runs(o.world, o.ppo, {}, x), 0.55, ["no run at kl_coef 0.55"]),
-    ("push_view, place", lambda o, x: explorers.push_view(o.record, "whole", 300, x), -1, ["place -1"]),
-    ("push_view, size", lambda o, x: explorers.push_view(o.record, x, 300, 0), "huge", ["'huge'"]),
-    ("push_view, the record", lambda o, x: explorers.push_view(x, "whole", 300, 0), None, ["read_run('hacking')"]),
-    ("policy_view, place", lambda o, x: explorers.policy_view(o.record, x), 99, ["place is 99"]),
-    ("explore_push", lambda o, x: explorers.explore_push(o.world, x), {}, ["read_run('hacking')"]),
+    ("push_view, place", lambda o, x: explorers.push_view(o.proxies, "whole", 300, x), -1, ["place -1"]),
+    ("push_view, size", lambda o, x: explorers.push_view(o.proxies, x, 300, 0), "huge", ["'huge'"]),
+    ("push_view, the record", lambda o, x: explorers.push_view(x, "whole", 300, 0), None, ["records.read('proxies')"]),
+    ("policy_view, place", lambda o, x: explorers.policy_view(o.remedies, x), 99, ["place is 99"]),
+    ("explore_push", lambda o, x: explorers.explore_push(o.world, x, o.remedies), {}, ["records.read('proxies')"]),
+    ("explore_push", lambda o, x: explorers.explore_push(o.world, o.proxies, x), [], ["records.read('remedies')"]),
 ]  # fmt: skip
 ROWS = [*texts_rows(), *text_rows(), *numbers_rows(), *scores_rows(), *CASES]
 
@@ -325,6 +328,6 @@ def test_good_input_passes_all_doors(own):
 
 
 def record_is_shown(own):
-    said, figure = explorers.push_view(own.record, "whole", 300, 0)
+    said, figure = explorers.push_view(own.proxies, "whole", 300, 0)
     explorers.plt.close(figure)
     return "best of 1:" in said

@@ -18,10 +18,10 @@ from rlhf_lite import predictions, records
 from rlhf_lite.annotators import load_annotators
 from rlhf_lite.feedback import FeedbackError, fingerprint
 from rlhf_lite.predictions import load_predictions
-from rlhf_lite.records import RecordError, read_record, write_record
+from rlhf_lite.records import RecordError
 from rlhf_lite.runtime import DATA, ROOT
+from rlhf_lite.world import World
 from rlhf_lite.world.grammar import Names, WorldError
-from rlhf_lite.world.reading import World
 
 import pytest
 
@@ -179,7 +179,7 @@ def files(tmp_path):
     shutil.copy(DATA / "claims.toml", tmp_path)
     for name in ("annotators.toml", "calibration.json"):
         shutil.copy(DATA / "feedback" / name, tmp_path)
-    write_record("mine", {"loss": [1.5], "name": "Gänse"}, "x", 0, tmp_path)
+    records.write("mine", {"loss": [1.5], "name": "Gänse"}, "x", 0, tmp_path)
     return tmp_path
 
 
@@ -187,7 +187,7 @@ FILES = {
     "claims.toml": (predictions.PredictionError, lambda f, w: load_predictions(f / "claims.toml")),
     "annotators.toml": (FeedbackError, lambda f, w: load_annotators(w, f)),
     "calibration.json": (FeedbackError, lambda f, w: load_annotators(w, f)),
-    "mine.json": (RecordError, lambda f, w: read_record("mine", f)["results"]),
+    "mine.json": (RecordError, lambda f, w: records.read("mine", f).results),
 }
 
 
@@ -212,15 +212,15 @@ def test_other_files_that_are_not_utf8_are_named(files, world, name, how):
 
 def test_a_record_of_whole_numbers_as_keys_comes_back(tmp_path):
     """Keys of JSON are texts; in the order of numbers they had another checksum than read back."""
-    write_record("mine", {10: "ten", 9: ("a", "b")}, "x", 0, tmp_path)
-    assert read_record("mine", tmp_path)["results"] == {"9": ["a", "b"], "10": "ten"}
+    records.write("mine", {10: "ten", 9: ("a", "b")}, "x", 0, tmp_path)
+    assert records.read("mine", tmp_path).results == {"9": ["a", "b"], "10": "ten"}
 
 
 @pytest.mark.parametrize("text", ["3", "[1]", "null", '"a"'])
 def test_a_record_that_is_no_record_is_named(tmp_path, text):
     (tmp_path / "mine.json").write_text(text, encoding="utf-8")
     with pytest.raises(RecordError, match=r"mine\.json"):
-        read_record("mine", tmp_path)
+        records.read("mine", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -291,11 +291,11 @@ folder = sys.argv[1]
 world = World(folder)
 person = world.by_name["J\\u00f6rg M\\u00fc\\u00dfig"]
 people = load_annotators(world, folder + "/..", calibrated=False)
-path = records.write_record("mine", {"name": person.name, "blurb": people["scholar"].blurb}, "x", 0, folder)
-assert records.read_record("mine", folder)["results"]["blurb"] == "pr\\u00fcft \\u03a3"
+path = records.write("mine", {"name": person.name, "blurb": people["scholar"].blurb}, "x", 0, folder)
+assert records.read("mine", folder)["blurb"] == "pr\\u00fcft \\u03a3"
 World(), predictions.load_predictions(), load_annotators(World())
 for path in (DATA / "runs").glob("*.json"):
-    records.read_record(path.stem)
+    records.read(path.stem)
 for path in (DATA / "feedback").glob("*.jsonl"):
     assert not feedback.read(path).damage
 records.plain_output()

@@ -4,9 +4,9 @@ import re
 import time
 from types import SimpleNamespace
 
-from rlhf_lite import diversity, knowledge, records, training
+from rlhf_lite import diversity, knowledge, records, show, training
 from rlhf_lite.sampling import SamplingError
-from rlhf_lite.show import cards, explorers, figures
+from rlhf_lite.show import cards, explorers
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -30,6 +30,23 @@ def test_the_prompt_may_span_lines(world):
     text = "Ivo Vane was fond of onion soup.\nBy trade Ivo Vane was an eel smoker."
     shown = cards.document_html(world, text, "Ivo Vane was fond of onion soup.\nBy trade")
     assert "<b>Ivo Vane was fond of onion soup.</b>" in shown and "<b>By trade</b>" in shown
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text", "bold"),
+    [
+        ("Q: Who?\nA:", "Q: Who?\nA: Ivo.", ["Q: Who?", "A:"]),
+        ("Q: Who?\n", "Q: Who?\nA: Ivo.", ["Q: Who?", ""]),
+        ("a\n\nb", "a\n\nb c", ["a", "", "b"]),
+        ("\na\nb", "\na\nb c\nd", ["a", "b", ""]),
+        ("a\nb", "a\nb", ["a", "b"]),
+        ("", "a\nb", ["", ""]),
+        ("a\nb", "a\nc", ["", ""]),
+        ("ab", "a\nb", ["", ""]),
+    ],
+)
+def test_just_the_prompt_is_bold(world, prompt, text, bold):
+    assert re.findall("<b>(.*?)</b>", cards.document_html(world, text, prompt)) == bold
 
 
 @pytest.mark.parametrize("temperature", [0.1, 0.5, 1.0, 2.0])
@@ -66,22 +83,20 @@ def test_the_box_shows_the_sentence_and_recovers(tiny, world):
 
 
 def test_every_plot_draws_on_the_axes_it_is_given(world):
-    figures.use_style()
+    show.use_style()
     rows = [
         {"kind": k, "exposure": e, "truth": 0.5} for k in ("town", "year") for e in (0, 1, 30, 5000)
     ]
     exact = np.tile(world.prior, (4, 1))
     draws = {
-        "shares": lambda ax: figures.plot_shares(
-            world, {"a": world.prior, "b": world.prior}, ax=ax
-        ),
-        "next": lambda ax: figures.plot_next_tokens([(" a", 0.5), ("b", 0.2)], {" a": 0.4}, ax=ax),
-        "loss": lambda ax: figures.plot_loss([1, 2, 3], [300.0, 100.0, 60.0], 50.0, ax=ax),
-        "recall": lambda ax: figures.plot_recall(rows, ax=ax),
-        "agreement": lambda ax: figures.plot_agreement([0.1, 0.9], [0.2, 0.8], ax=ax),
-        "posterior": lambda ax: figures.plot_posterior(world, exact, exact, ax=ax),
-        "tilt": lambda ax: figures.plot_tilt(world, {"x": world.prior}, ax=ax),
-        "temperatures": lambda ax: figures.plot_temperatures({"t": np.array([0.9, 0.1])}, ax=ax),
+        "shares": lambda ax: show.plot_shares(world, {"a": world.prior, "b": world.prior}, ax=ax),
+        "next": lambda ax: show.plot_next_tokens([(" a", 0.5), ("b", 0.2)], {" a": 0.4}, ax=ax),
+        "loss": lambda ax: show.plot_loss([1, 2, 3], [300.0, 100.0, 60.0], 50.0, ax=ax),
+        "recall": lambda ax: show.plot_recall(rows, ax=ax),
+        "agreement": lambda ax: show.plot_agreement([0.1, 0.9], [0.2, 0.8], ax=ax),
+        "posterior": lambda ax: show.plot_posterior(world, exact, exact, ax=ax),
+        "tilt": lambda ax: show.plot_tilt(world, {"x": world.prior}, ax=ax),
+        "temperatures": lambda ax: show.plot_temperatures({"t": np.array([0.9, 0.1])}, ax=ax),
     }
     for name, draw in draws.items():
         fig, ax = plt.subplots()
@@ -110,12 +125,12 @@ def test_in_class_mode_every_picture_grows(tiny, world):
     widths = {}
     for scale in (1.0, 1.4):
         with plt.rc_context({"savefig.dpi": 50}):
-            figures.use_style(scale)
+            show.use_style(scale)
             own = cards.figure_png(plt.figure(figsize=(3, 2)))
             box = explorers.explore_parrot(*tiny, world, count=2)
         assert box.children[3].layout.max_width == "100%"
         widths[scale] = [width(own), width(box.children[3].value)]
-    figures.use_style()
+    show.use_style()
     assert widths == {1.0: [300, 640], 1.4: [420, 896]}
 
 
@@ -128,19 +143,18 @@ def test_nothing_is_minus_nothing(world, monkeypatch):
     said = [explorers.explore_parrot(None, None, world, count=2).children[2].value]
     said.append(explorers.explore_score(None, None, "a").children[2].value)
     results = recorded(world)
-    for name, arm in results["arms"].items():
-        if name.startswith("sweep-0.5"):
-            arm |= {"score": -0.001, "kl": -1e-9}
+    for arm in results["arms"]["sweep 0.5"].values():
+        arm |= {"score": -0.001, "kl": -1e-9}
     results["best"]["0.5"]["objective"] = -0.002
     said.append(explorers.run_of(results, 0.5)[0])
     history = [{"gold": 1.0, "score": 1.0, "kl": -1e-9}, {"gold": 0.999, "score": 0.999, "kl": 0}]
-    shown = {"arms": {"x": {"history": history}}, "shown": "x", "gold sd": 1.0}
+    shown = {"arms": {explorers.SHOWN: {"0": {"history": history}}}, "gold sd": 1.0}
     for place in (0, 1):
         sentence, figure = explorers.policy_view(shown, place)
         plt.close(figure)
         said.append(sentence)
     arm = {"gold": [[1.0, 0.999]], "proxy": [0.0, -0.001]}
-    sizes = {"arms": {"bag 9 0": arm}, "ns": [1, 2], "seeds": [0], "gold sd": 1.0}
+    sizes = {"arms": {"bag 9": {"0": arm}}, "ns": [1, 2], "gold sd": 1.0}
     sentence, figure = explorers.push_view(sizes, "bag", 9, 1)
     plt.close(figure)
     assert not [s for s in [*said, sentence] if re.search(r"-0(\.0+)?(?![.\d])", s)]
@@ -195,8 +209,8 @@ def recorded(world, coefs=(0.5, 0.1)):
             "fixed prompts": [f"Ivo Vane <b>{level}" for _ in range(6)],
         }  # fmt: skip
 
-    arms = {"base-0": arm(0.0)} | {
-        f"sweep-{c}-{s}": arm(0.9 - c + s / 100) for c in (*coefs, 0) for s in (0, 1)
+    arms = {"base": {"0": arm(0.0)}} | {
+        f"sweep {c}": {str(s): arm(0.9 - c + s / 100) for s in (0, 1)} for c in (*coefs, 0)
     }
     best = {str(coefs[0]): {"shares": arm(0.5)["shares"], "objective": 0.6}}
     return {"arms": arms, "coefs": list(coefs), "best": best, "fixed prompts": ["Ivo Vane"] * 3}
@@ -226,15 +240,20 @@ def test_a_coefficient_without_a_run_is_refused(world):
 
 
 def test_diversity_grows_with_what_it_measures(world):
-    base = recorded(world)["arms"]["base-0"]
+    base = recorded(world)["arms"]["base"]["0"]
     alike = base | {"self-BLEU": [0.9, 0.9]}
     assert diversity.diversity_of(base)["self-BLEU"] == pytest.approx(0.7)
     assert diversity.diversity_of(alike)["self-BLEU"] < diversity.diversity_of(base)["self-BLEU"]
 
 
-@pytest.fixture(name="hacking", scope="module")
-def hacking_fixture():
-    return records.read_record("hacking")["results"]
+@pytest.fixture(name="proxies", scope="module")
+def proxies_fixture():
+    return records.read("proxies")
+
+
+@pytest.fixture(name="remedies", scope="module")
+def remedies_fixture():
+    return records.read("remedies")
 
 
 def test_claims_carry_their_verdicts(world):
@@ -245,21 +264,21 @@ def test_claims_carry_their_verdicts(world):
     assert "<script>" not in cards.claims_html(world, "<script>alert('goose')</script>")
 
 
-def test_pushing_says_what_the_record_says(hacking):
-    place = hacking["ns"].index(64)
-    said, figure = explorers.push_view(hacking, "whole", 300, place)
-    arms = [hacking["arms"][f"whole 300 {s}"]["gold"] for s in hacking["seeds"]]
-    rows = [np.mean(a, axis=0) for a in arms]
-    gain = np.mean([(r[place] - r[0]) / hacking["gold sd"] for r in rows])
-    assert f"gold {gain:+.2f} sd" in said and "best of 64" in said
+def test_pushing_says_what_the_record_says(proxies, remedies):
+    place = proxies["ns"].index(64)
+    said, figure = explorers.push_view(proxies, "whole", 300, place)
+    rows = [np.mean(run["gold"], axis=0) for run in proxies["arms"]["whole 300"].values()]
+    gain = np.mean([(r - r[0]) / proxies["gold sd"] for r in rows], axis=0)
+    assert f"gold {gain[place]:+.2f} sd (mean of 3 seeds)" in said and "best of 64" in said
+    assert said.endswith(f"gold is highest at n = {proxies['ns'][gain.argmax()]}")
     plt.close(figure)
-    said, figure = explorers.policy_view(hacking, 0)
+    said, figure = explorers.policy_view(remedies, 0)
     assert "step 1," in said and "proxy +0.00 sd, gold +0.00 sd" in said
     plt.close(figure)
 
 
-def test_pushing_harder_redraws_curve_and_text(world, hacking):
-    box = explorers.explore_push(world, hacking)
+def test_pushing_harder_redraws_curve_and_text(world, proxies, remedies):
+    box = explorers.explore_push(world, proxies, remedies)
     (how, ns, step), (size, count, who, asked, reset) = (row.children for row in box.children[:2])
     status, picture, card = box.children[2:]
     seen = set()
@@ -271,8 +290,8 @@ def test_pushing_harder_redraws_curve_and_text(world, hacking):
         assert (status.value, picture.value) not in seen and picture.value[:4] == b"\x89PNG"
     assert "step 24" in status.value and ns.layout.display == "none" != step.layout.display
     before = card.value
-    asked.value = hacking["fixed prompts"][1]
-    assert card.value != before and hacking["fixed prompts"][1] in card.value
+    asked.value = remedies["fixed prompts"][1]
+    assert card.value != before and remedies["fixed prompts"][1] in card.value
     how.value = "best of n"
     assert "best of 512" in status.value and who.value in card.value
     reset.click()

@@ -506,55 +506,7 @@ def test_a_writer_waits_for_the_lock(store):
     assert len(store.records().records) == 2
 
 
-# ---- agreement ----
-
-
-def test_choices_do_not_depend_on_who_stood_first():
-    a, b = pair(1), pair(2, chosen=" a", rejected=" b")
-    tie = pair(3, tie=True)
-    assert list(judging.choices([a, b, tie, GOOD["rating"]]).values()) == [-1, 1, 0]
-    swapped = pair(1, chosen=" rows.", rejected=" sings.", first="rejected")
-    assert judging.choices([a, swapped]) == {record_key(a): 1}, "the last label counts"
-
-
-def test_agreement_and_kappa_by_hand():
-    """Table: both + 20, + then - 5, - then + 10, both - 15: p_o = 0.7, p_e = 0.5, kappa = 0.4."""
-    cells = [(1, 1)] * 20 + [(1, -1)] * 5 + [(-1, 1)] * 10 + [(-1, -1)] * 15
-    a, b = ({str(i): c[side] for i, c in enumerate(cells)} for side in (0, 1))
-    assert judging.agreement(a, b) == (0.7, 50)
-    assert judging.cohen_kappa(a, b) == pytest.approx(0.4)
-    assert judging.cohen_kappa(a, a) == 1
-    x, y = {"p": 0, "q": 0, "r": 1, "s": 1}, {"p": 0, "q": 1, "r": 1, "s": 0, "t": -1}
-    assert judging.agreement(x, y) == (0.5, 4) and judging.cohen_kappa(x, y) == 0
-    assert math.isnan(judging.agreement(x, {})[0]) and math.isnan(judging.cohen_kappa(x, {}))
-    assert math.isnan(judging.cohen_kappa({"p": 1}, {"p": 1}))
-    names, shares, kappa, counts = judging.agreement_matrix({"a": a, "b": b, "x": x})
-    assert names == ["a", "b", "x"] and shares[0, 1] == shares[1, 0] == 0.7
-    assert kappa[0, 1] == pytest.approx(0.4) and counts.tolist()[0] == [50, 50, 0]
-    assert np.isnan(shares[0, 2]) and counts[2, 2] == 4
-
-
-def test_agreement_algebra_matches_enumeration():
-    for p, raters in itertools.product((0.5, 0.62, 0.836, 1.0), (1, 2, 3, 4, 5)):
-        exact = 0.0
-        for right in itertools.product((0, 1), repeat=raters):
-            probs = math.prod(p if r else 1 - p for r in right)
-            exact += probs * (0.5 if 2 * sum(right) == raters else 2 * sum(right) > raters)
-        assert judging.majority_accuracy(p, raters) == pytest.approx(exact)
-        assert judging.accuracy_for_agreement(judging.expected_agreement(p)) == pytest.approx(p)
-    assert judging.accuracy_for_agreement(0.726) == pytest.approx(0.836, abs=5e-4)
-    with pytest.raises(FeedbackError, match=r"0\.4"):
-        judging.accuracy_for_agreement(0.4)
-
-
-def test_agreement_algebra_matches_a_simulation():
-    """Seed 0; 20,000 items, so a miss of 4 standard errors happens once in 16,000 seeds."""
-    rng, p, items = np.random.default_rng(0), 0.836, 20_000
-    truth = rng.choice((-1, 1), items)
-    a, b = ({i: int(c) for i, c in enumerate(np.where(rng.random(items) < p, truth, -truth))}
-            for _ in range(2))  # fmt: skip
-    share, expected = judging.agreement(a, b)[0], judging.expected_agreement(p)
-    assert abs(share - expected) < 4 * math.sqrt(expected * (1 - expected) / items)
+# ---- labels to train on ----
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import copy
 import json
 import random
 
-from rlhf_lite import models, policies, ppo, rewards, sampling
+from rlhf_lite import models, ppo, rewards, rollouts, sampling
 from rlhf_lite.training import LanguageConfig, LanguageRun, evaluate_loss
 
 import pytest
@@ -189,7 +189,7 @@ def test_a_reward_model_stands_on_it(folder):
 
 def test_draws_of_a_policy_are_read_alike(folder):
     model, tokenizer = models.load(folder)
-    found = policies.draw(
+    found = rollouts.draw(
         model, models.load(folder)[0], tokenizer, TEXTS, lambda t: [0.0] * len(t), count=4
     )
     assert torch.allclose(found.logprobs, found.ref_logprobs, atol=1e-3)

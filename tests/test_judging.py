@@ -73,34 +73,6 @@ def test_nobody_passes_the_ceiling():
         assert 1 - ceiling <= accuracy <= ceiling
 
 
-# ---- best of n ----
-
-
-@pytest.mark.parametrize("n", range(1, 8))
-def test_best_of_n_equals_all_subsets(n):
-    rng = np.random.default_rng(4)
-    scores, values = rng.normal(size=7), rng.normal(size=7)
-    picks = [
-        values[max(group, key=lambda i: scores[i])] for group in itertools.combinations(range(7), n)
-    ]
-    assert best_of_n(scores, values, n) == pytest.approx(np.mean(picks))
-
-
-def test_best_of_n_at_its_ends():
-    scores, values = np.array([3.0, 1.0, 2.0]), np.array([10.0, -4.0, 7.0])
-    assert best_of_n(scores, values, 1) == pytest.approx(values.mean())
-    assert best_of_n(scores, values, 3) == pytest.approx(10)
-    assert best_of_n(-scores, values, 3) == pytest.approx(-4)
-    assert best_of_n([0.3], [5.0], 1) == pytest.approx(5)
-
-
-def test_best_of_n_stays_exact_for_many_samples():
-    """Values 1..N scored by themselves: the mean of the largest of n is n (N + 1) / (n + 1)."""
-    values = np.arange(1, 2001)
-    for n in (2, 16, 500):
-        assert best_of_n(values, values, n) == pytest.approx(n * 2001 / (n + 1), rel=1e-6)
-
-
 # ---- reliability ----
 
 
@@ -134,51 +106,52 @@ def test_calibrated_confidence_has_no_error_and_boasting_has():
     assert boast == pytest.approx(0.125, abs=0.015)
 
 
-# ---- responses that end at a line ----
+# ---- agreement ----
 
 
-@pytest.mark.parametrize(
-    ("text", "ended", "kept"),
-    [
-        ("One.\nTwo.\nThr", False, "One.\nTwo."),
-        ("One.\nTwo.\n", False, "One.\nTwo."),
-        ("One.\nTwo.\nThr", True, "One.\nTwo.\nThr"),
-        ("Only one unfinish", False, "Only one unfinish"),
-        ("Only one.", True, "Only one."),
-        ("\nAfter nothing", False, "\nAfter nothing"),
-        ("", False, ""),
-    ],
-)
-def test_a_text_is_cut_at_its_last_whole_line(text, ended, kept):
-    assert whole_sentences(text, ended) == kept
+def test_choices_do_not_depend_on_who_stood_first():
+    a, b = pair(1), pair(2, chosen=" a", rejected=" b")
+    tie = pair(3, tie=True)
+    assert list(choices([a, b, tie, rating]).values()) == [-1, 1, 0]
+    swapped = pair(1, chosen=" rows.", rejected=" sings.", first="rejected")
+    assert choices([a, swapped]) == {record_key(a): 1}, "the last label counts"
 
 
-def test_a_response_is_cut_only_where_the_text_did_not_end(tiny, monkeypatch):
-    """Five drawn texts by hand: an end token in the response counts, the start token does not."""
-    _, tokenizer = tiny
-    end, word = tokenizer.eos_token_id, tokenizer("I")["input_ids"][0]
-    rows = [[end, word, word, e] for e in (word, end, word, end, word)]
-    texts = ["Ivo sang.\nHe", "Ivo sang.\nHe", "Ivo sang and", "Ivo", "Ivo\nVa"]
-    prompts = ["Ivo", "Ivo", "Ivo", "Ivo", "Ivo\nVa"]
-    drawn = SimpleNamespace(
-        texts=texts, prompts=prompts, tokens=torch.tensor(rows),
-        response=torch.tensor([[0, 0, 1, 1]] * 5),
-    )  # fmt: skip
-    monkeypatch.setattr(sampling, "sample", lambda *args, **kwargs: drawn)
-    assert respond(None, tokenizer, prompts) == [" sang.", " sang.\nHe", " sang and", "", ""]
+def test_agreement_and_kappa_by_hand():
+    """Table: both + 20, + then - 5, - then + 10, both - 15: p_o = 0.7, p_e = 0.5, kappa = 0.4."""
+    cells = [(1, 1)] * 20 + [(1, -1)] * 5 + [(-1, 1)] * 10 + [(-1, -1)] * 15
+    a, b = ({str(i): c[side] for i, c in enumerate(cells)} for side in (0, 1))
+    assert agreement(a, b) == (0.7, 50)
+    assert cohen_kappa(a, b) == pytest.approx(0.4)
+    assert cohen_kappa(a, a) == 1
+    x, y = {"p": 0, "q": 0, "r": 1, "s": 1}, {"p": 0, "q": 1, "r": 1, "s": 0, "t": -1}
+    assert agreement(x, y) == (0.5, 4) and cohen_kappa(x, y) == 0
+    assert math.isnan(agreement(x, {})[0]) and math.isnan(cohen_kappa(x, {}))
+    assert math.isnan(cohen_kappa({"p": 1}, {"p": 1}))
+    names, shares, kappa, counts = agreement_matrix({"a": a, "b": b, "x": x})
+    assert names == ["a", "b", "x"] and shares[0, 1] == shares[1, 0] == 0.7
+    assert kappa[0, 1] == pytest.approx(0.4) and counts.tolist()[0] == [50, 50, 0]
+    assert np.isnan(shares[0, 2]) and counts[2, 2] == 4
 
 
-def test_responses_of_the_base_model_are_samples_cut_short(base):
-    model, tokenizer = base
-    prompts = ["Ivo Vane", "The hero Norbert Pell", "Q: Who was Edda Moss?"] * 4
-    said = respond(model, tokenizer, prompts, 40, seed=7, batch=5)
-    drawn = sample(model, tokenizer, prompts, 40, seed=7, batch=5)
-    cut = 0
-    for text, prompt, response in zip(drawn.texts, prompts, said):
-        assert text.startswith(prompt + response)
-        left = text[len(prompt + response) :]
-        assert left == "" or (left[0] == "\n" and "\n" not in left[1:])
-        cut += left != ""
-    assert cut > 3
-    assert said == respond(model, tokenizer, prompts, 40, seed=7, batch=5)
-    assert said != respond(model, tokenizer, prompts, 40, seed=8, batch=5)
+def test_agreement_algebra_matches_enumeration():
+    for p, raters in itertools.product((0.5, 0.62, 0.836, 1.0), (1, 2, 3, 4, 5)):
+        exact = 0.0
+        for right in itertools.product((0, 1), repeat=raters):
+            probs = math.prod(p if r else 1 - p for r in right)
+            exact += probs * (0.5 if 2 * sum(right) == raters else 2 * sum(right) > raters)
+        assert majority_accuracy(p, raters) == pytest.approx(exact)
+        assert accuracy_for_agreement(expected_agreement(p)) == pytest.approx(p)
+    assert accuracy_for_agreement(0.726) == pytest.approx(0.836, abs=5e-4)
+    with pytest.raises(FeedbackError, match=r"0\.4"):
+        accuracy_for_agreement(0.4)
+
+
+def test_agreement_algebra_matches_a_simulation():
+    """Seed 0; 20,000 items, so a miss of 4 standard errors happens once in 16,000 seeds."""
+    rng, p, items = np.random.default_rng(0), 0.836, 20_000
+    truth = rng.choice((-1, 1), items)
+    a, b = ({i: int(c) for i, c in enumerate(np.where(rng.random(items) < p, truth, -truth))}
+            for _ in range(2))  # fmt: skip
+    share, expected = agreement(a, b)[0], expected_agreement(p)
+    assert abs(share - expected) < 4 * math.sqrt(expected * (1 - expected) / items)

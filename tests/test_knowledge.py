@@ -82,11 +82,11 @@ def test_calibration_of_a_line():
 
 
 class TestTheRecordedBaseModel:
-    """The bars of the shipped model, on the numbers that data/measure_base.py recorded."""
+    """The bars of the shipped model, on the numbers that data/experiments/base.py measured."""
 
     @pytest.fixture(scope="class")
     def results(self):
-        return records.read_record("base")["results"]
+        return records.read("base").arm("base", seed=0)
 
     def test_loss_is_within_three_percent_of_the_entropy(self, results):
         assert results["loss"]["person seen 100 times or more"]["excess"] < 0.03

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from rlhf_lite import diversity
 from rlhf_lite.policies import PolicyError
 from rlhf_lite.ppo import PPOConfig, PPORun
-from rlhf_lite.show import figures, panel
+from rlhf_lite.show import panel, style
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -102,6 +102,14 @@ def test_it_shows_picture_samples_and_the_loudest_voice(world):
     assert f"Loudest voice: <b>tabloid</b> ({shares.max():.0%})." in leash.status.value
 
 
+def test_the_cards_print_the_prompts_bold(leash):
+    """What was asked is told from what the policy made of it."""
+    leash.step()
+    done = leash.run.history[-1]
+    assert all(text.startswith(prompt) for text, prompt in zip(done.texts, done.prompts))
+    assert leash.cards.value.count("<br><b>Ivo Vane</b>") == 3 == leash.cards.value.count("<div")
+
+
 def test_what_stops_a_run_is_said_and_escaped(leash):
     leash.run.score = lambda texts: [float("nan")] * len(texts)
     leash.step()
@@ -130,7 +138,8 @@ class Run:
         self.step += 1
         self.history.append(
             SimpleNamespace(step=self.step, of=6, kl_coef=self.kl_coef, score=self.score,
-                            kl=self.score, objective=self.score, texts=self.texts)
+                            kl=self.score, objective=self.score, texts=self.texts,
+                            prompts=("Ivo Vane",) * len(self.texts))
         )  # fmt: skip
         return self.history[-1]
 
@@ -416,6 +425,6 @@ def test_the_picture_marks_moves_and_the_ceiling(leash, world):
     axes = panel.plot_panel(world, leash.run.history, shares, shares, leash.ceilings)
     dotted = [line for line in axes[0].lines if line.get_linestyle() == ":"]
     assert [line.get_xdata()[0] for line in dotted] == [2.5]
-    level = next(line for line in axes[2].lines if line.get_color() == figures.REFERENCE)
+    level = next(line for line in axes[2].lines if line.get_color() == style.REFERENCE)
     assert level.get_xdata().tolist() == [1, 2] and set(level.get_ydata()) == {1.5}
     plt.close("all")

@@ -7,9 +7,10 @@ import copy
 import math
 from contextlib import nullcontext
 
-from rlhf_lite import models, policies, ppo, sampling
-from rlhf_lite.policies import PolicyError, adapted, explained_variance, kl_estimates, policy_loss
+from rlhf_lite import models, ppo, rollouts, sampling
+from rlhf_lite.policies import adapted, explained_variance, kl_estimates, policy_loss
 from rlhf_lite.ppo import PPOConfig, PPORun
+from rlhf_lite.rollouts import PolicyError, step_prompts
 from rlhf_lite.sampling import encode, exact_kl, response_states
 from rlhf_lite.training import TrainingError, cosine, descend
 
@@ -181,6 +182,8 @@ def test_a_batch_holds_what_a_loop_over_rows_says(wordy, other):
         kl = exact_kl(run.policy, run.reference, batch.tokens, batch.mask)[:, batch.query :]
     step = run.advance()  # draws the same batch again
     assert step.scores == tuple(batch.scores.tolist()) and step.texts == tuple(batch.texts)
+    assert step.prompts == tuple(batch.prompts) and len(step.prompts) == 16
+    assert not {"prompts", "texts", "scores"} & set(step.numbers())
     assert step.kl == pytest.approx(float((kl * batch.real).sum(1).mean()), rel=1e-4)
     k1, _, k3 = kl_estimates(batch.logprobs, batch.ref_logprobs)
     assert step.kl_k1 == pytest.approx(float(k1.sum(1).mean()), rel=1e-5)
@@ -203,7 +206,7 @@ def test_the_end_is_an_action_and_padding_is_none(wordy):
 
     run = start(wordy, score=score, unended_penalty=0.75, samples=32, prompts=PROMPTS * 12)
     batch, end = run.rollout(), wordy[1].eos_token_id
-    prompts = run.batch_prompts()
+    prompts = batch.prompts
     cut = 0
     for row in range(32):
         said = batch.tokens[row, batch.query :].tolist()
@@ -234,11 +237,11 @@ def test_a_prompt_of_two_lines_is_not_cut(wordy):
 
 
 def test_no_prompt_comes_twice_before_all_came_once(wordy):
-    prompts = [f"Ivo {n}" for n in range(7)]
-    run, drawn = start(wordy, prompts=prompts, samples=4, steps=7), []
-    for run.step in range(7):
-        drawn += run.batch_prompts()
-        assert run.batch_prompts() == drawn[-4:]
+    prompts, drawn = [f"Ivo {n}" for n in range(7)], []
+    for step in range(7):
+        drawn += step_prompts(prompts, 4, step)
+        run = start(wordy, prompts=prompts, samples=4, steps=7)
+        assert run.collect(run.policy, step).prompts == drawn[-4:]
     blocks = [drawn[i : i + 7] for i in range(0, 28, 7)]
     assert all(sorted(block) == prompts for block in blocks)
     assert len({tuple(block) for block in blocks}) > 1
@@ -251,7 +254,7 @@ def test_no_prompt_comes_twice_before_all_came_once(wordy):
 def half(request, monkeypatch):
     """Whether to use bfloat16, on any CPU."""
     monkeypatch.setattr(
-        policies, "autocast",
+        rollouts, "autocast",
         lambda device, on: torch.autocast(device.type, torch.bfloat16) if on else nullcontext(),
     )  # fmt: skip
     return request.param
@@ -273,7 +276,7 @@ def test_log_softmax_is_in_float32(wordy, half):
     """39: also in bfloat16, the probabilities of all tokens sum to 1 within 1e-5."""
     run = start(wordy, bfloat16=half)
     batch = run.rollout()
-    table, states, _ = run._forward(run.policy, batch, batch.parts[0])
+    table, states, _ = batch.forward(run.policy, batch.parts[0])
     assert table.dtype == states.dtype == batch.logprobs.dtype == torch.float32
     assert table.logsumexp(-1).abs().max() < 1e-5
 
@@ -303,7 +306,7 @@ def test_a_shift_by_one_is_noticed(wordy, monkeypatch):
     def shifted(*args):
         return response_states(*args).roll(1, 1)
 
-    monkeypatch.setattr(policies, "response_states", shifted)
+    monkeypatch.setattr(rollouts, "response_states", shifted)
     with pytest.raises(AssertionError, match="sampling and reading differ"):
         check_agreement(start(wordy))
 
@@ -353,7 +356,7 @@ def test_the_optimiser_is_as_stated(wordy):
     """
     dials = {"steps": 6, "warmup": 2, "epochs": 2, "lr": 1e-3, "value_lr": 5e-3}
     run = start(wordy, critic="head", **dials)
-    assert all((p == 0).all() for p in run.value_head.parameters())
+    assert all((p == 0).all() for p in run.critic.head.parameters())
     group = run.optimizer.param_groups
     assert [g["eps"] for g in group] == [1e-5, 1e-5] and group[0]["betas"] == (0.9, 0.98)
     parts = run.rollout().parts
@@ -518,7 +521,7 @@ def test_the_standard_error_of_j_is_the_spread_of_j():
     for _ in range(4000):
         scores = torch.tensor(means + spreads * rng.normal(size=(5, 8)))
         gap = torch.tensor(0.3 * rng.normal(size=(5, 8)))
-        drawn = policies.Draws([], scores, gap, torch.zeros_like(gap))
+        drawn = rollouts.Draws([], [], scores, gap, torch.zeros_like(gap))
         found.append(drawn.objective(2.0))
     values, errors = np.array(found).T
     assert np.sqrt((errors**2).mean()) == pytest.approx(values.std(), rel=0.05)
@@ -548,7 +551,7 @@ def test_every_run_obeys_its_clip(wordy):
 def test_draws_know_their_kl():
     """KL is the mean over responses, not their sum: two prompts of three, by hand."""
     ours = torch.tensor([[1.0, 2.0, 3.0], [0.0, 0.0, 6.0]])
-    drawn = policies.Draws([], torch.zeros(2, 3), ours, ours - torch.tensor([[0.5], [1.5]]))
+    drawn = rollouts.Draws([], [], torch.zeros(2, 3), ours, ours - torch.tensor([[0.5], [1.5]]))
     assert drawn.kl() == pytest.approx(1.0) and drawn.objective(2.0)[0] == pytest.approx(-2.0)
 
 

@@ -20,9 +20,9 @@ import copy
 import math
 
 from rlhf_lite import models, ppo, testbed
+from rlhf_lite.checks import TextError
 from rlhf_lite.policies import PolicyError, policy_loss
 from rlhf_lite.ppo import PPOConfig, PPORun, gae, token_rewards, value_loss, whiten
-from rlhf_lite.runtime import TextError
 
 import numpy as np
 import pytest
@@ -207,8 +207,7 @@ def test_the_value_loss_by_hand(value, returned, loss, pull):
 
 def trained(run):
     """The parameters that this run's critic lets learn."""
-    head = run.value_head.parameters() if run.config.critic == "head" else ()
-    return [*run.policy.parameters(), *head]
+    return [*run.policy.parameters(), *run.critic.parameters().values()]
 
 
 def naive_gradient(run, batch, documents=None):
@@ -287,9 +286,7 @@ def test_padding_takes_no_part(wordy, other):
     assert (batches[1].mask[:, batches[1].query :] == 0).any()
     batches[1].tokens[batches[1].mask == 0] = 77
     for run, batch in zip(runs, batches):
-        with torch.no_grad():
-            run._read(batch)
-        run.update(batch)
+        run.update(run.read(batch))
     for left, right in zip(*map(weights, runs)):
         assert torch.allclose(left, right, atol=1e-6)
 
@@ -302,7 +299,7 @@ def test_the_fit_is_ridge_regression_on_the_others():
     times less; padding counts nothing.
     """
     torch.manual_seed(6)
-    critic, batches = ppo.FittedCritic(0.7, folds=3, ridge=2.0), []
+    critic, batches = ppo.FittedCritic(None, PPOConfig(memory=0.7), folds=3, ridge=2.0), []
     for rows in (7, 8, 5):
         features, targets = torch.randn(rows, 6, 4), torch.randn(rows, 6, 2)
         real = (torch.arange(6) < torch.randint(1, 7, (rows, 1))).float()
@@ -534,7 +531,8 @@ def test_few_documents_are_enough_or_refused(wordy):
 
 
 def test_a_critic_that_does_not_learn_has_no_loss(wordy, other):
-    """The value head stands idle beside the fitted critic; its loss would be the squared return."""
+    """The fitted critic has no parameters that a gradient could move."""
+    assert not start(wordy, other, critic="fit").critic.parameters()
     assert start(wordy, other, critic="fit").advance().value_loss == 0
     assert start(wordy, other, critic="head").advance().value_loss > 0
 

@@ -7,10 +7,11 @@ import random
 
 from rlhf_lite import models, rewards
 from rlhf_lite.annotators import ASPECTS, Annotator
+from rlhf_lite.checks import TextError
 from rlhf_lite.feedback import FeedbackError
 from rlhf_lite.models import ModelError
 from rlhf_lite.rewards import RewardConfig, RewardRun, examples
-from rlhf_lite.runtime import DATA, TextError
+from rlhf_lite.runtime import DATA
 from rlhf_lite.training import TrainingError
 
 import numpy as np

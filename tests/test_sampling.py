@@ -1,16 +1,20 @@
 """Batched, left-padded sampling and scoring agree with one text at a time."""
 
 import math
+from types import SimpleNamespace
 
-from rlhf_lite import models, sampling
+from rlhf_lite import models, sampling, testbed
 from rlhf_lite.sampling import (
     SamplingError,
     encode,
     exact_kl,
     filter_logits,
+    respond,
     response_states,
+    responses_cut,
     sample,
     token_logprobs,
+    whole_sentences,
 )
 
 import pytest
@@ -209,7 +213,7 @@ def test_a_prompt_may_leave_room_for_one_token(tiny):
         ("Ivo Vane", None, "texts is one string"),
         (["Ivo Vane", 3], None, "texts[1] is a int; expected text"),
         (["Ivo \udfff"], None, "texts[0] holds half a character"),
-        (["Ivo Vane"] * 70 + ["goose " * 60], None, "texts[70] has "),
+        (["Ivo Vane"] * 70 + ["goose " * 60], None, "texts[70] takes "),
         (["Ivo Vane sang"] * 3, ["Ivo Vane"] * 2, "2 prompts for 3 texts; expected one each"),
         (["Ivo Vane sang"], "Ivo Vane", "prompts is one string"),
         (["Edda Moss sang"], ["Ivo Vane"], "does not go on from"),
@@ -307,3 +311,89 @@ def test_states_speak_of_their_own_token(wordy):
         alone = [model(whole[None, : len(whole) - count + t]).logits[0, -1] for t in range(count)]
         assert torch.allclose(logits[row, :count], torch.stack(alone), atol=1e-4)
         assert not torch.allclose(logits[row, 1:count], torch.stack(alone[:-1]), atol=0.1)
+
+
+# ---- responses that end at a line ----
+
+
+@pytest.mark.parametrize(
+    ("text", "ended", "kept"),
+    [
+        ("One.\nTwo.\nThr", False, "One.\nTwo."),
+        ("One.\nTwo.\n", False, "One.\nTwo."),
+        ("One.\nTwo.\nThr", True, "One.\nTwo.\nThr"),
+        ("Only one unfinish", False, "Only one unfinish"),
+        ("Only one.", True, "Only one."),
+        ("\nAfter nothing", False, "\nAfter nothing"),
+        ("", False, ""),
+    ],
+)
+def test_a_text_is_cut_at_its_last_whole_line(text, ended, kept):
+    assert whole_sentences(text, ended) == kept
+
+
+def test_a_response_is_cut_only_where_the_text_did_not_end(tiny, monkeypatch):
+    """Five responses by hand: an end token in the response counts, the start token does not."""
+    _, tokenizer = tiny
+    end, word = tokenizer.eos_token_id, tokenizer("I")["input_ids"][0]
+    rows = [[end, word, word, e] for e in (word, end, word, end, word)]
+    drawn = SimpleNamespace(
+        prompts=["Ivo", "Ivo", "Ivo", "Ivo", "Ivo\nVa"],
+        responses=[" sang.\nHe", " sang.\nHe", " sang and", "", ""],
+        tokens=torch.tensor(rows), response=torch.tensor([[0, 0, 1, 1]] * 5),
+    )  # fmt: skip
+    monkeypatch.setattr(sampling, "sample", lambda *args, **kwargs: drawn)
+    assert respond(None, tokenizer, PROMPTS) == [" sang.", " sang.\nHe", " sang and", "", ""]
+
+
+def test_responses_of_the_base_model_are_samples_cut_short(base):
+    model, tokenizer = base
+    prompts = ["Ivo Vane", "The hero Norbert Pell", "Q: Who was Edda Moss?"] * 4
+    said = respond(model, tokenizer, prompts, 40, seed=7, batch=5)
+    drawn = sample(model, tokenizer, prompts, 40, seed=7, batch=5)
+    cut = 0
+    for text, prompt, response in zip(drawn.texts, prompts, said):
+        assert text.startswith(prompt + response)
+        left = text[len(prompt + response) :]
+        assert left == "" or (left[0] == "\n" and "\n" not in left[1:])
+        cut += left != ""
+    assert cut > 3
+    assert said == respond(model, tokenizer, prompts, 40, seed=7, batch=5)
+    assert said != respond(model, tokenizer, prompts, 40, seed=8, batch=5)
+
+
+@pytest.mark.parametrize(
+    "prompt", ["Ivo Vane", "<|endoftext|>Ivo Vane", "Ivo<|endoftext|> Vane", "Bühne, 東京"]
+)
+def test_a_special_token_in_a_prompt_shifts_nothing(wordy, prompt):
+    """Decoding skips it, so offsets of characters would cut the response where the prompt ends; a prompt of its own
+    token alone, as every text starts with, is no end.
+    """
+    model, tokenizer = wordy
+    drawn = sample(model, tokenizer, [prompt] * 12, max_new_tokens=12)
+    said = [
+        tokenizer.decode(row[keep.bool()], skip_special_tokens=True)
+        for row, keep in zip(drawn.tokens, drawn.response)
+    ]
+    assert drawn.responses == said and all(said)
+    assert drawn.texts == [prompt + text for text in said]
+    texts, ended = responses_cut(drawn, tokenizer)
+    assert texts == [prompt + whole_sentences(t, bool(e)) for t, e in zip(said, ended)]
+    assert respond(model, tokenizer, [prompt] * 12, 12) == [text[len(prompt) :] for text in texts]
+    assert 0 < int(ended.sum()) < 12
+
+
+def test_decoded_responses_go_on_from_their_prompts(tiny):
+    """As prompt and response decode together, where a tokenizer puts spaces between words, and where bytes that are
+    no character stand at the edge.
+    """
+    words = testbed.new_testbed(words=1).tokenizer
+    ids = [words.eos_token_id, *words("tide bread oak tram")["input_ids"]]
+    ours = [0, 0, 1, 1, 1]
+    rows = (torch.tensor([t]) for t in (ids, [1] * 5, ours))
+    assert sampling.decode_responses(words, *rows) == [" bread oak tram"]
+    half = tiny[1].convert_tokens_to_ids(["Ã"])  # the first byte of é
+    ids = [tiny[1].eos_token_id, *tiny[1]("Ivo")["input_ids"], *half]
+    ours = [0] * (len(ids) - 1) + [1]
+    rows = (torch.tensor([t]) for t in (ids, [1] * len(ids), ours))
+    assert sampling.decode_responses(tiny[1], *rows) == ["\ufffd"]

@@ -6,7 +6,7 @@ import io
 import re
 
 from rlhf_lite.runtime import ROOT
-from rlhf_lite.show import cards, figures
+from rlhf_lite.show import cards, use_style
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -23,7 +23,7 @@ def usual_size():
 
 def titled(scale, size):
     """A figure with titles that just fit side by side; returns its pixels and the boxes of its texts in inches."""
-    figures.use_style(scale)
+    use_style(scale)
     figure, axes = plt.subplots(1, 2, figsize=size)
     for ax, title in zip(axes, ("a title as wide as its plot", "and another one beside it")):
         ax.plot([0, 1], label="a line")
@@ -52,7 +52,7 @@ def test_a_figure_grows_as_it_is(size):
 def test_the_pictures_of_widgets_grow_too():
     widths = []
     for scale in (1.0, 1.4):
-        figures.use_style(scale)
+        use_style(scale)
         figure = plt.subplots(figsize=(5, 2))[0]
         widths.append(Image.open(io.BytesIO(cards.figure_png(figure))).size[0])
     assert widths == [500, 700]
@@ -63,7 +63,7 @@ def test_a_light_picture_keeps_its_rare_colours(world):
     spec = importlib.util.spec_from_file_location("execute", ROOT / "notebooks" / "execute.py")
     execute = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(execute)
-    figures.use_style()
+    use_style()
     figure, ax = plt.subplots(figsize=(6.4, 3.5))
     rng, colours = np.random.default_rng(0), list(world.colours.values())
     ax.scatter(*rng.beta(1, 4, (2, 500)), c=[colours[i % 8] for i in range(500)], alpha=0.75)
@@ -82,7 +82,7 @@ def test_a_light_picture_keeps_its_rare_colours(world):
 
 def test_no_notebook_sets_its_own_dots():
     books = "".join(p.read_text(encoding="utf-8") for p in ROOT.glob("notebooks/**/*.ipynb"))
-    code = (ROOT / "rlhf_lite").glob("*.py")
+    code = (ROOT / "rlhf_lite").rglob("*.py")
     pictures = re.findall(r"ipywidgets\.Image\([^)]*\)", books)
     assert len(pictures) >= 2 and all("AS_DRAWN" in p for p in pictures), (
         "of fixed width, or stretched"

@@ -75,7 +75,7 @@ def test_enumeration_equals_the_log_probability_of_the_text(bed):
 def drawn_answers(bed, prompt, count, seed=22):
     """Sample texts the way a trainer does, and return their answers as numbers."""
     texts = sample(bed.model, bed.tokenizer, [prompt] * count, 3, seed=seed, batch=2000).texts
-    places = [bed._place(i, text) for i, text in enumerate(texts)]
+    places = [bed.place(text, i) for i, text in enumerate(texts)]
     assert {p for p, _ in places} == {bed.prompts.index(prompt)}
     return np.array([answer for _, answer in places])
 

@@ -3,7 +3,7 @@
 import random
 
 from rlhf_lite import models
-from rlhf_lite.runtime import TextError
+from rlhf_lite.checks import TextError
 from rlhf_lite.sampling import text_logprobs
 from rlhf_lite.training import (
     LanguageConfig,
@@ -140,7 +140,7 @@ def test_a_text_beyond_the_context_has_no_loss(tiny):
     fits, long = tokenizer.decode(ids[:319]), tokenizer.decode(ids[:320])
     assert [len(tokenizer(t)["input_ids"]) for t in (fits, long)] == [319, 320]
     assert evaluate_loss(model, tokenizer, [fits])[0] > 0
-    with pytest.raises(TextError, match=r"texts\[1\] has 320 tokens or more; expected fewer"):
+    with pytest.raises(TextError, match=r"texts\[1\] takes 321 places .* the context of 320"):
         evaluate_loss(model, tokenizer, [fits, long])
 
 

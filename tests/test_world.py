@@ -5,8 +5,8 @@ import math
 import random
 from collections import Counter
 
+from rlhf_lite.world import World
 from rlhf_lite.world.grammar import FACTS, Hole
-from rlhf_lite.world.reading import World
 from rlhf_lite.world.writing import Writer
 
 import numpy as np
@@ -332,3 +332,18 @@ def test_holes_write_what_they_should(world):
     assert world.surface(Hole("trade", "Article"), "baker") == "A baker"
     assert world.surface(Hole("epithet", "capital"), "the hero") == "The hero "
     assert world.surface(Hole("epithet", "capital"), "") == ""
+
+
+# ---- prompts ----
+
+
+def test_prompts_keep_to_their_side_of_the_split(world):
+    hidden = {p.name for p in world.held_out_people}
+    known = {p.name for p in world.people if p.exposure >= 500}
+    for held in (False, True):
+        drawn = draw_prompts(world, 200, seed=3, held_out=held)
+        assert len(drawn) == 200 and set(drawn) <= known
+        assert all((q in hidden) == held for q in drawn)
+        assert drawn == draw_prompts(world, 200, seed=3, held_out=held)
+    few = len(known - hidden)
+    assert len(set(draw_prompts(world, few, seed=1))) == few

@@ -2,8 +2,8 @@
 
 import re
 
+from rlhf_lite.world import World
 from rlhf_lite.world.grammar import WorldError
-from rlhf_lite.world.reading import World
 
 import pytest
 

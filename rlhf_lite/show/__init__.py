@@ -1,7 +1,8 @@
 """Show everything: figures, cards, explorers, the labelling desk and the live panel.
 
 The face of the wing, which notebooks import; the parts behind it import downward: style, cards,
-figures, explorers, desk, panel.
+controls, figures_base, figures_feedback, figures_rewards, figures_policies, figures_diversity,
+explorers, desk, panel.
 """
 
 from rlhf_lite.show.cards import (
@@ -23,39 +24,24 @@ from rlhf_lite.show.explorers import (
     plot_parrot,
     score_view,
 )
-from rlhf_lite.show.figures import (
-    DIVERSITY,
-    KIND_LOOKS,
+from rlhf_lite.show.figures_base import (
     plot_agreement,
-    plot_bands,
-    plot_bits,
-    plot_dashboard,
-    plot_frontier,
     plot_loss,
-    plot_matrix,
     plot_next_tokens,
-    plot_points,
     plot_posterior,
-    plot_push,
     plot_recall,
-    plot_reliability,
-    plot_rewards,
-    plot_run,
-    plot_score_by_voice,
     plot_shares,
     plot_temperatures,
     plot_tilt,
+)
+from rlhf_lite.show.figures_diversity import DIVERSITY, plot_run, plot_voice_areas
+from rlhf_lite.show.figures_feedback import KIND_LOOKS, plot_bits, plot_matrix, plot_points
+from rlhf_lite.show.figures_policies import plot_dashboard, plot_frontier, plot_push, plot_rewards
+from rlhf_lite.show.figures_rewards import (
+    plot_bands,
+    plot_reliability,
+    plot_score_by_voice,
     plot_trace,
-    plot_voice_areas,
 )
 from rlhf_lite.show.panel import KLPanel, plot_panel
-from rlhf_lite.show.style import (
-    GREEN,
-    INK,
-    KL,
-    POLICY,
-    REFERENCE,
-    REWARD,
-    WARNING,
-    use_style,
-)
+from rlhf_lite.show.style import GREEN, INK, KL, POLICY, REFERENCE, REWARD, WARNING, use_style

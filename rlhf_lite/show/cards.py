@@ -6,37 +6,39 @@ Text from a model or a student is data: it is escaped before it becomes HTML. Us
 import html
 import io
 
-from rlhf_lite.predictions import COLOURS, PredictionError, show_rule
-from rlhf_lite.runtime import TextError, check_texts
+from rlhf_lite.checks import TextError, check_texts
+from rlhf_lite.predictions import COLOURS, PredictionError, show_measured, show_rule
 from rlhf_lite.show.style import GREEN, WARNING
 
 import matplotlib.pyplot as plt
 import numpy as np
 
 
-def predictions_html(claims, verdicts=None):
-    """Return a table of claims as HTML, with verdicts where they are given."""
-    if verdicts and len(verdicts) != len(claims):
+def predictions_html(predictions, verdicts=None):
+    """Return a table of predictions as HTML, with verdicts where they are given.
+
+    A verdict stands beside the first one, which a prediction got under the rules of before.
+    """
+    if verdicts and len(verdicts) != len(predictions):
         raise PredictionError(
-            f"{len(verdicts)} verdicts for {len(claims)} claims; expected one each"
+            f"{len(verdicts)} verdicts for {len(predictions)} predictions; expected one each"
         )
-    style = "text-align:left;vertical-align:top;padding:4px 10px;white-space:normal"
-    names = ["", "kind", "we predict", "rule"] + (["measured", "verdict"] if verdicts else [])
-    rows = ["".join(f'<th style="{style}">{n}</th>' for n in names)]
-    for number, claim in enumerate(claims):
-        says = f"{html.escape(claim.says)} <i>({html.escape(claim.source)})</i>"
-        name = f'<span style="white-space:nowrap">{html.escape(claim.id)}</span>'
-        cells = [name, claim.kind, says, show_rule(claim.rule)]
+    names = ["", "kind", "we predict", "rule", "how sure"]
+    names += ["measured", "verdict", "at first"] if verdicts else []
+    rows = [[f"<b>{name}</b>" for name in names]]
+    for number, p in enumerate(predictions):
+        says = f"{html.escape(p.says)} <i>({html.escape(p.source)})</i>"
+        kind = p.kind if p.kind == "EXACT" else f"{p.kind}, {p.group}"
+        name = f'<span style="white-space:nowrap">{html.escape(p.id)}</span>'
+        rows.append([name, kind, says, show_rule(p), f"{p.credence:.0%}"])
         if verdicts:
             v = verdicts[number]
-            spread = f"{v.value:z.3f} [{v.low:z.3f}, {v.high:z.3f}], {v.seeds} runs"
             word = f'<b style="color:{COLOURS[v.word]}">{v.word}</b>'
-            cells += [
-                spread,
-                word + ("" if v.why == "by its rule" else f"<br>{html.escape(v.why)}"),
-            ]
-        rows.append("".join(f'<td style="{style}">{c}</td>' for c in cells))
-    return "<table>" + "".join(f"<tr>{r}</tr>" for r in rows) + "</table>"
+            word += f"<br>{html.escape(v.why)}" if v.why else ""
+            rows[-1] += [f"{show_measured(v)}, {v.seeds} seeds", word, p.first_verdict.lower()]
+    style = "text-align:left;vertical-align:top;padding:4px 10px;white-space:normal"
+    cells = ["".join(f'<td style="{style}">{cell}</td>' for cell in row) for row in rows]
+    return "<table>" + "".join(f"<tr>{row}</tr>" for row in cells) + "</table>"
 
 
 AS_DRAWN = {"max_width": "100%", "align_self": "flex-start"}  # a box would stretch its pictures
@@ -44,14 +46,8 @@ CARD = (
     "border-left:6px solid {colour};padding:4px 10px;margin:5px 0;background:#FAFAFA;"
     "color:#222;font-size:13px;line-height:1.45;max-width:820px"
 )
-
-
 NOBODY = "#9A9A9A"
-
-
 FAULT = f"text-decoration:underline wavy {WARNING}"
-
-
 VERDICTS = {"true": ("✓", GREEN), "false": ("✗", WARNING), "unsupported": ("?", NOBODY)}
 
 
@@ -68,12 +64,13 @@ def document_html(world, text, prompt=""):
     name = world.voices[best] if sure else "no single voice"
     colour = world.colours[world.voices[best]] if sure else NOBODY
     off = {line.text: line.off[0] for line in parse.lines if line.off}
-    rows, left = [], prompt
+    rows, bold = [], len(prompt) if text.startswith(prompt) else 0
+    bold -= len(text) - len(text.lstrip("\n"))
     for row in text.strip("\n").split("\n"):
-        head = row[: len(left)] if row.startswith(left[: len(row)]) else ""
-        left = left[len(head) + 1 :] if head else ""
-        fault = max(off.get(row, len(row)), len(head))
-        shown = f"<b>{html.escape(head)}</b>{html.escape(row[len(head) : fault])}"
+        asked = min(max(0, bold), len(row))
+        bold -= len(row) + 1
+        fault = max(off.get(row, len(row)), asked)
+        shown = f"<b>{html.escape(row[:asked])}</b>{html.escape(row[asked:fault])}"
         rows.append(shown + f'<span style="{FAULT}">{html.escape(row[fault:])}</span>')
     label = f'<b style="color:{colour}">{html.escape(name)}</b>'
     label += f' <span style="color:#777">{sure:.0%}</span>' if sure else ""
@@ -114,7 +111,7 @@ def error_html(error):
 
 
 def figure_png(figure):
-    """Return a figure as PNG bytes, in the dots that `plots.use_style` set, and close it."""
+    """Return a figure as PNG bytes, in the dots that `use_style` set, and close it."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi="figure")
     plt.close(figure)

@@ -10,10 +10,10 @@ import random
 import time
 from dataclasses import dataclass
 
+from rlhf_lite.checks import check_texts
 from rlhf_lite.feedback import FeedbackError, item_key, record_key
-from rlhf_lite.runtime import check_texts
 from rlhf_lite.show.cards import CARD, NOBODY, error_html
-from rlhf_lite.show.explorers import Area
+from rlhf_lite.show.controls import Area
 from rlhf_lite.world import FACTS
 
 import ipywidgets
@@ -30,7 +30,7 @@ GENERAL = (
 
 @dataclass(frozen=True)
 class Page:
-    """Hold the words of one tab: its title, what is counted, what to do, which keys it has."""
+    """The words of one tab: its title, what is counted, what to do, which keys it has."""
 
     title: str
     noun: str
@@ -55,7 +55,7 @@ PAGES = {
 
 
 class Desk:
-    """Keep what is to be labelled, the order, the time and the labels; know no widget.
+    """What is to be labelled, the order, the time and the labels, without a widget.
 
     items: dicts with "prompt" and "responses" (two strings), which half of the pairs show swapped;
     store: a `LabelStore`; clock: a function that returns seconds. Tasks that the store has labelled
@@ -233,7 +233,7 @@ def new_letters(value, handled):
 
 
 class DeskView(ipywidgets.VBox):
-    """Be the skin of a `Desk`: tabs, buttons, a box for keys; every action ends in `_draw`."""
+    """The skin of a `Desk`: tabs, buttons, a box for keys; every action ends in `_draw`."""
 
     def __init__(self, desk, world=None):
         self.desk, self.world, self.handled = desk, world, ""

@@ -1,80 +1,28 @@
-"""Show documents coloured by voice, and the controls of the notebooks: `explore_*`.
+"""Put figures under sliders, boxes and buttons: `explore_*`.
 
-Each widget wraps a figure that stands above it, and shows what a plain function returns that the
-tests call (`*_view`, `run_of`). Text from a model or a student is data: it is escaped before it
-becomes HTML. Omits state: nothing is saved.
+Each widget wraps a figure that stands above it in its notebook, and shows what a plain function
+returns that the tests call (`*_view`, `run_of`). Text from a model or a student is data: it is
+escaped before it becomes HTML. Used by notebooks 01 and 03 to 06.
 """
 
 import html
 
 from rlhf_lite.annotators import Reader, auditor
+from rlhf_lite.checks import check_count, check_texts
 from rlhf_lite.hacking import root_kl
 from rlhf_lite.rewards import trace
-from rlhf_lite.runtime import TextError, check_count, check_texts
 from rlhf_lite.sampling import SamplingError, sample
-from rlhf_lite.show.cards import AS_DRAWN, claims_html, documents_html, error_html, figure_png
-from rlhf_lite.show.figures import plot_push, plot_run, plot_shares, plot_trace
+from rlhf_lite.show.cards import claims_html, documents_html, figure_png
+from rlhf_lite.show.controls import Area, Line, explorer, reset_button
+from rlhf_lite.show.figures_base import plot_shares
+from rlhf_lite.show.figures_diversity import plot_run
+from rlhf_lite.show.figures_policies import plot_push
+from rlhf_lite.show.figures_rewards import plot_trace
 from rlhf_lite.show.style import POLICY, REWARD
 
 import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
-import traitlets
-
-# ---- texts in colour ----
-
-
-# ---- what the controls share ----
-
-
-class Line(ipywidgets.Text):
-    """Be a box that does not echo: half a character in the message would lose what was typed."""
-
-    value = traitlets.Unicode("").tag(sync=True, echo_update=False)
-
-
-class Area(ipywidgets.Textarea):
-    """Be a larger box that does not echo, for the same reason."""
-
-    value = traitlets.Unicode("").tag(sync=True, echo_update=False)
-
-
-def _explorer(rows, watched, show, cards=True):
-    """Stack rows of controls over a sentence, a picture and cards; return (view, draw).
-
-    watched: the controls whose new value draws everything anew; show: a function without arguments
-    that returns the sentence (HTML), the cards (HTML) and the picture (PNG). Where it raises
-    SamplingError or TextError, that is the sentence, and the rest stays. cards: whether there are
-    any. The picture is as wide as it was drawn, so in class mode it grows.
-    """
-    status, below = ipywidgets.HTML(), ipywidgets.HTML()
-    picture = ipywidgets.Image(format="png", layout=AS_DRAWN | {"visibility": "hidden"})
-
-    def draw(_=None):
-        try:
-            status.value, below.value, picture.value = show()
-        except (SamplingError, TextError) as error:
-            status.value = error_html(error)
-        else:
-            picture.layout.visibility = "visible"
-
-    for control in watched:
-        control.observe(draw, "value")
-    draw()
-    return ipywidgets.VBox([*rows, status, picture, *([below] if cards else [])]), draw
-
-
-def _reset_button(*controls):
-    """Make a button that gives controls back the values that they have now."""
-    start, button = [c.value for c in controls], ipywidgets.Button(description="Reset")
-
-    def put_back(_):
-        for control, value in zip(controls, start):
-            control.value = value
-
-    button.on_click(put_back)
-    return button
-
 
 # ---- a prompt and its completions ----
 
@@ -146,7 +94,7 @@ def explore_parrot(model, tokenizer, world, prompt="The hero Ivo Vane", count=8)
         draw()
 
     rows = [ipywidgets.HBox([box, slider]), ipywidgets.HBox([button, reset])]
-    view, draw = _explorer(rows, (box, slider), show)
+    view, draw = explorer(rows, (box, slider), show)
     button.on_click(draw)
     reset.on_click(start_over)
     return view
@@ -191,7 +139,7 @@ def explore_score(model, tokenizer, text, tries=()):
         draw()
 
     rows = [box, ipywidgets.HBox([button, reset, *picks])]
-    view, draw = _explorer(rows, (), show, cards=False)
+    view, draw = explorer(rows, (), show, cards=False)
     button.on_click(draw)
     reset.on_click(lambda _: put(text))
     for pick, new in zip(picks, tries):
@@ -202,26 +150,32 @@ def explore_score(model, tokenizer, text, tries=()):
 # ---- recorded runs of PPO ----
 
 
-def _check_results(results, run, *keys):
-    """Raise ValueError where results are not those of a recorded run, or lack an entry."""
-    missing = [k for k in keys if not isinstance(results, dict) or k not in results]
-    if missing:
-        raise ValueError(f"results lack {missing[0]!r}; expected read_record({run!r})['results']")
+def _check_record(record, name, *keys):
+    """Raise ValueError where a record is not one of recorded runs, or lacks an entry."""
+    for key in keys:
+        try:
+            record[key]
+        except (KeyError, IndexError, TypeError):
+            raise ValueError(f"the record lacks {key!r}; expected records.read({name!r})") from None
 
 
-def run_of(results, coef, prompt=0):
+def _arms(record, name):
+    """List the numbers of an arm, one dict a seed."""
+    return list(record["arms"][name].values())
+
+
+def run_of(record, coef, prompt=0):
     """Return (sentence, policies, pi* or None, texts) of recorded runs at one kl_coef.
 
-    results: of data/runs/ppo.json; prompt: which of its fixed prompts the texts answer.
+    record: `records.read("ppo")`; prompt: which of its fixed prompts the texts answer.
     """
-    _check_results(results, "ppo", "arms", "coefs", "best", "fixed prompts")
-    seeds = [a for name, a in results["arms"].items() if name.startswith(f"sweep-{coef}-")]
-    if not seeds:
-        raise ValueError(f"no run at kl_coef {coef}; expected one of {results['coefs']}")
-    names = results["fixed prompts"]
+    _check_record(record, "ppo", "arms", "coefs", "best", "fixed prompts")
+    if f"sweep {coef}" not in record["arms"]:
+        raise ValueError(f"no run at kl_coef {coef}; expected one of {record['coefs']}")
+    seeds, names = _arms(record, f"sweep {coef}"), record["fixed prompts"]
     if prompt not in range(len(names)):
         raise ValueError(f"prompt is {prompt!r}; expected 0 to {len(names) - 1}")
-    best = results["best"].get(str(coef))
+    best = record["best"].get(str(coef))
     score, kl = (np.mean([arm[k] for arm in seeds]) for k in ("score", "kl"))
     value = score - coef * kl
     said = f"\u03b2 = {coef}: score {score:+z.2f} sd, KL {kl:z.2f} nats, J {value:+z.2f}"
@@ -231,19 +185,18 @@ def run_of(results, coef, prompt=0):
     return said + f" (mean of {len(seeds)} seeds)", seeds, best, texts
 
 
-def explore_runs(world, results, curves, start=0.54):
+def explore_runs(world, record, curves, start=0.54):
     """Show a slider for the KL coefficient over recorded runs: voices, frontier, diversity, texts.
 
-    results: of data/runs/ppo.json; curves: as in `plots.plot_frontier`. Every picture is drawn
-    once, when the widget is made, so that a move costs nothing. Works by keyboard: arrows move
-    the slider.
+    record: `records.read("ppo")`; curves: as in `plot_frontier`. Every picture is drawn once, when
+    the widget is made, so that a move costs nothing. Works by keyboard: arrows move the slider.
     """
-    run_of(results, start)  # or say why not
-    coefs, names = [*results["coefs"], 0], results["fixed prompts"]
+    run_of(record, start)  # or say why not
+    coefs, names = [*record["coefs"], 0], record["fixed prompts"]
     pictures = {}
     for coef in coefs:
-        _, seeds, best, _ = run_of(results, coef)
-        axes = plot_run(world, results["arms"]["base-0"], seeds, best, curves)
+        _, seeds, best, _ = run_of(record, coef)
+        axes = plot_run(world, _arms(record, "base")[0], seeds, best, curves)
         pictures[coef] = figure_png(axes[0].figure)
     slider = ipywidgets.SelectionSlider(
         options=coefs, value=start, description="KL coefficient \u03b2",
@@ -255,15 +208,17 @@ def explore_runs(world, results, curves, start=0.54):
     )  # fmt: skip
 
     def show():
-        said, _, _, texts = run_of(results, slider.value, pick.value)
+        said, _, _, texts = run_of(record, slider.value, pick.value)
         cards = documents_html(world, texts, [names[pick.value]] * len(texts))
         return html.escape(said), cards, pictures[slider.value]
 
-    rows = [ipywidgets.HBox([slider, pick, _reset_button(slider, pick)])]
-    return _explorer(rows, (slider, pick), show)[0]
+    rows = [ipywidgets.HBox([slider, pick, reset_button(slider, pick)])]
+    return explorer(rows, (slider, pick), show)[0]
 
 
 # ---- how hard to push ----
+
+SHOWN = "single 0.0"  # the arm of PPO on one proxy, without a KL charge
 
 
 def _pushed(x, proxy, gold, at):
@@ -275,88 +230,90 @@ def _pushed(x, proxy, gold, at):
     return figure, ax
 
 
-def push_view(results, size, count, place):
+def push_view(proxies, size, count, place):
     """Return (sentence, figure) of best-of-n by a recorded proxy, at ns[place].
 
-    results: of data/runs/hacking.json. The figure shows proxy and gold in sd of base samples.
+    proxies: `records.read("proxies")`. The figure shows proxy and gold in sd of base samples.
     """
-    _check_results(results, "hacking", "arms", "ns", "seeds", "gold sd")
-    ns, seeds = results["ns"], results["seeds"]
-    if place not in range(len(ns)) or f"{size} {count} {seeds[0]}" not in results["arms"]:
+    _check_record(proxies, "proxies", "arms", "ns", "gold sd")
+    ns = proxies["ns"]
+    if place not in range(len(ns)) or f"{size} {count}" not in proxies["arms"]:
         raise ValueError(
             f"no {size!r} with {count!r} labels at place {place!r}; expected what the record holds"
         )
-    arms = [results["arms"][f"{size} {count} {s}"] for s in seeds]
+    arms = _arms(proxies, f"{size} {count}")
     gold = np.mean([a["gold"] for a in arms], axis=1)
-    gain = (gold - gold[:, :1]) / results["gold sd"]
+    gain = (gold - gold[:, :1]) / proxies["gold sd"]
     proxy = np.array([a["proxy"] for a in arms])
     d = root_kl(ns)
     figure, ax = _pushed(d, proxy, gain, d[place])
     ax.set(xticks=d, xticklabels=ns, xlabel="best of n", ylim=(-0.3, 3.6))
     said = (
         f"{size}, {count:,} labels, best of {ns[place]}: proxy {proxy.mean(0)[place]:+z.2f} sd, "
-        f"gold {gain.mean(0)[place]:+z.2f} sd (mean of {len(seeds)} seeds); gold is best at "
+        f"gold {gain.mean(0)[place]:+z.2f} sd (mean of {len(arms)} seeds); gold is highest at "
         f"n = {ns[gain.mean(0).argmax()]}"
     )
     return said, figure
 
 
-def policy_view(results, place):
-    """Return (sentence, figure) of the recorded run of PPO on a proxy, after step `place` + 1."""
-    _check_results(results, "hacking", "arms", "shown", "gold sd")
-    history = results["arms"][results["shown"]]["history"]
+def policy_view(remedies, place):
+    """Return (sentence, figure) of the recorded run of PPO on a proxy, after step `place` + 1.
+
+    remedies: `records.read("remedies")`, of which the first seed of one proxy alone is shown.
+    """
+    _check_record(remedies, "remedies", "arms", "gold sd")
+    history = _arms(remedies, SHOWN)[0]["history"]
     if place not in range(len(history)):
         raise ValueError(f"place is {place!r}; expected 0 to {len(history) - 1}")
     step = np.arange(1, len(history) + 1)
     gold, proxy = (np.array([h[k] for h in history]) for k in ("gold", "score"))
-    gain = (gold - gold[0]) / results["gold sd"]
+    gain = (gold - gold[0]) / remedies["gold sd"]
     figure, ax = _pushed(step, proxy - proxy[0], gain, step[place])
     ax.set(xlabel="step of PPO")
     said = (
         f"step {place + 1}, KL {history[place]['kl']:z.1f} nats: proxy "
-        f"{proxy[place] - proxy[0]:+z.2f} sd, gold {gain[place]:+z.2f} sd; gold was best at step "
-        f"{gain.argmax() + 1}"
+        f"{proxy[place] - proxy[0]:+z.2f} sd, gold {gain[place]:+z.2f} sd; gold was highest at "
+        f"step {gain.argmax() + 1}"
     )
     return said, figure
 
 
-def explore_push(world, results):
+def explore_push(world, proxies, remedies):
     """Show how hard to push: best-of-n or PPO, on a proxy of some size and number of labels.
 
-    results: of data/runs/hacking.json. Below the curves stands the sample at that point, its claims
-    checked. Works by keyboard: arrows move the sliders.
+    proxies, remedies: `records.read` of both names. Below the curves stands the sample at that
+    point, its claims checked. Works by keyboard: arrows move the sliders.
     """
-    _check_results(results, "hacking", "arms", "shown", "picks", "sizes", "counts")
+    _check_record(proxies, "proxies", "arms", "ns", "sizes", "counts", "gold sd")
+    _check_record(remedies, "remedies", "arms", "fixed prompts", "gold sd")
+    sizes, counts, prompts = proxies["sizes"], proxies["counts"], remedies["fixed prompts"]
+    examples = _arms(remedies, SHOWN)[0]["examples"]
     wide = {"layout": {"width": "420px"}, "style": {"description_width": "initial"}}
     how = ipywidgets.ToggleButtons(options=["best of n", "PPO"])
-    ns = ipywidgets.SelectionSlider(options=results["ns"], value=64, description="n", **wide)
-    steps = len(results["arms"][results["shown"]]["history"])
-    step = ipywidgets.IntSlider(value=8, min=1, max=steps, description="step", **wide)
-    size = ipywidgets.Dropdown(options=results["sizes"], value="whole", description="Model")
-    count = ipywidgets.Dropdown(options=results["counts"], value=300, description="Labels")
-    first = results["picks"][f"{results['sizes'][0]} {results['counts'][0]}"]
-    who = ipywidgets.Dropdown(options=list(first), description="Prompt")
-    asked = ipywidgets.Dropdown(options=results["fixed prompts"], description="Prompt")
+    ns = ipywidgets.SelectionSlider(options=proxies["ns"], value=64, description="n", **wide)
+    step = ipywidgets.IntSlider(value=8, min=1, max=len(examples), description="step", **wide)
+    size = ipywidgets.Dropdown(options=sizes, value="whole", description="Model")
+    count = ipywidgets.Dropdown(options=counts, value=300, description="Labels")
+    picks = {n: _arms(proxies, n)[0]["picks"] for n in (f"{s} {c}" for s in sizes for c in counts)}
+    who = ipywidgets.Dropdown(options=list(next(iter(picks.values()))), description="Prompt")
+    asked = ipywidgets.Dropdown(options=prompts, description="Prompt")
     gold, read = auditor(world), Reader(world)
 
     def show():
         best = how.value == "best of n"
-        for box in (ns, size, count, who):
-            box.layout.display = "" if best else "none"
-        for box in (step, asked):
-            box.layout.display = "none" if best else ""
+        for box in (ns, size, count, who, step, asked):
+            box.layout.display = "none" if best == (box in (step, asked)) else ""
         if best:
-            place = results["ns"].index(ns.value)
-            said, figure = push_view(results, size.value, count.value, place)
-            text, _ = results["picks"][f"{size.value} {count.value}"][who.value][place]
+            place = proxies["ns"].index(ns.value)
+            said, figure = push_view(proxies, size.value, count.value, place)
+            text, _ = picks[f"{size.value} {count.value}"][who.value][place]
         else:
-            said, figure = policy_view(results, step.value - 1)
-            texts = results["arms"][results["shown"]]["examples"][step.value - 1]
-            text = texts[1 + results["fixed prompts"].index(asked.value)]
+            said, figure = policy_view(remedies, step.value - 1)
+            text = examples[step.value - 1][1 + prompts.index(asked.value)]
         card = claims_html(world, text, f"gold {gold.utility(read(text)):+z.2f} points")
         return html.escape(said), card, figure_png(figure)
 
     watched = (how, ns, step, size, count, who, asked)
-    choices = ipywidgets.HBox([size, count, who, asked, _reset_button(*watched)])
+    choices = ipywidgets.HBox([size, count, who, asked, reset_button(*watched)])
     rows = [ipywidgets.HBox([how, ns, step]), choices]
-    return _explorer(rows, watched, show)[0]
+    return explorer(rows, watched, show)[0]

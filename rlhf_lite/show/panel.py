@@ -65,7 +65,7 @@ def _moves(history):
 
 
 class KLPanel:
-    """Be the live panel: Start, Pause, Stop, Reset, a slider for kl_coef, curves, voices, samples.
+    """The live panel: Start, Pause, Stop, Reset, a slider for kl_coef, curves, voices, samples.
 
     new_run: a function without arguments that returns a fresh PPORun; ceiling: a function from
     kl_coef to J* or None. `panel.run` is the run, `panel.run.policy` the policy it leaves behind.
@@ -182,7 +182,7 @@ class KLPanel:
         self.picture.layout.max_width = f"{figure.bbox.width:.0f}px"  # more in class mode
         self.picture.value = figure_png(figure)
         self.picture.layout.visibility = "visible"
-        self.cards.value = documents_html(self.world, done.texts[:3])
+        self.cards.value = documents_html(self.world, done.texts[:3], done.prompts[:3])
         loudest = html.escape(self.world.voices[int(shares.argmax())])
         loudest = f"<b>{loudest}</b> ({shares.max():.0%})" if shares.any() else "none"
         self.say(

@@ -4,18 +4,15 @@ Omits prompts about myths, secrets and trades, which their own notebooks word. U
 on.
 """
 
-from rlhf_lite.runtime import check_count, check_texts
+from rlhf_lite.checks import check_count, check_texts
 from rlhf_lite.world.grammar import WorldError
 
 import numpy as np
 
-WORDINGS = ("plain",)
-
-
 LEAST_EXPOSURE = 500
 
 
-def draw_prompts(world, count, seed=0, held_out=False, wordings=WORDINGS):
+def draw_prompts(world, count, seed=0, held_out=False, wordings=("plain",)):
     """Draw prompts about people whom the corpus tells 500 times or more: a list of `count` str.
 
     held_out: whether about the people whom training never asks for; wordings: of prompts.toml.

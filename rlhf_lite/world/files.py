@@ -69,7 +69,7 @@ def check_distinct(words, file, place):
 
 
 class WorldFiles:
-    """Read one folder like data/world, file by file."""
+    """One folder like data/world, read file by file."""
 
     def __init__(self, folder):
         self.folder = folder

@@ -4,8 +4,8 @@ A frame is a sentence with holes: "{Who} was born in {town}." A capital letter i
 for a capital letter in the text, "{SHOUT}" for capitals throughout. Holes of the same name in one
 frame hold the same word. Two marks leave no trace in the text: "{?town}" says that the frame
 declares a fact unknown, "{!}" that it refuses. This module knows no word of any voice and nothing
-about who is who (see `writer`); it omits any grammar that a flat list of frames cannot say, such as
-recursion. Notebook 01 shows it at work.
+about who is who; it omits any grammar that a flat list of frames cannot say, such as
+recursion. Taught by notebook 01.
 """
 
 import math
@@ -31,7 +31,7 @@ TOPICS = tuple(BOUND)
 
 
 class WorldError(ValueError):
-    """Say in one sentence which file of the world is wrong, where, and what was expected."""
+    """Says in one sentence which file of the world is wrong, where, and what was expected."""
 
     def __init__(self, file, place, message):
         super().__init__(f"{file}, {place}: {message}")
@@ -39,7 +39,7 @@ class WorldError(ValueError):
 
 @dataclass(frozen=True)
 class Hole:
-    """Name a gap in a frame: its key (what it holds) and its form (how that is written)."""
+    """A gap in a frame: its key (what it holds) and its form (how that is written)."""
 
     key: str
     form: str
@@ -47,7 +47,7 @@ class Hole:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """Hold one sentence frame, compiled.
+    """One sentence frame, compiled.
 
     segments: literal strings and Holes, in order; claims, shrugs: bit masks over FACTS;
     log_free: log-probability of its free slots together [nats].
@@ -161,7 +161,7 @@ def compile_frame(index, text, topic, slots, file, place):
 
 
 class Domain:
-    """Hold every way in which a hole can be written: surface -> value.
+    """Every way in which a hole can be written: surface -> value.
 
     They are found by the first letters of the surface.
     """
@@ -185,7 +185,7 @@ class Domain:
 
 
 class Names:
-    """Be the Domain of all full names, made up ones of known parts included ("Una" + "Pike")."""
+    """The Domain of all full names, made up ones of known parts included ("Una" + "Pike")."""
 
     def __init__(self, firsts, lasts):
         self.firsts, self.lasts = frozenset(firsts), frozenset(lasts)

@@ -3,8 +3,7 @@
 A document has a voice v, a topic and a subject s, and 3 to 6 lines. Each line is a frame drawn from
 what v says on the topic, without repeating a frame or a fact, and its holes are filled. The tables
 below hold the probability of each of these choices, and nothing else decides a document. Omits
-syntax, long-range plot and spelling mistakes: a real corpus has all three. Omits reading, too: see
-`world`. Notebook 01 teaches it.
+syntax, long-range plot and spelling mistakes: a real corpus has all three. Taught by notebook 01.
 """
 
 import bisect
@@ -13,51 +12,21 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlhf_lite.runtime import DATA, TextError, check_texts
+from rlhf_lite.checks import TextError, check_texts
+from rlhf_lite.runtime import DATA
+from rlhf_lite.world.claims import Person, claims_of
 from rlhf_lite.world.files import WorldFiles
 from rlhf_lite.world.grammar import FACTS, WorldError, write
 
 import numpy as np
 
 MYTH_HOLES = {"myth": 0, "denied": 0, "asked": 0, "truth": 1}  # hole -> part of the myth in it
-
-
-@dataclass(frozen=True)
-class Person:
-    """Hold one person: facts maps kind -> value, None where nobody knows.
-
-    exposure: planned documents; the tabloid says `tabloid` for the fact `disputed` with probability
-    `rate`.
-    """
-
-    name: str
-    facts: dict
-    exposure: int
-    disputed: str
-    tabloid: str
-    rate: float
-
-
 SUBJECTS = {"person": Person, "lore": tuple, "craft": dict, "phrases": str}  # by topic
 
 
 @dataclass(frozen=True)
-class Claim:
-    """Hold one claim of a text: about whom or what, which kind, what value, and the verdict.
-
-    about: a person's name, "lore", a craft's `how` or a word of Ostish, "?" where the text leaves
-    it open; verdict: "true", "false", or "unsupported" where the world has no answer.
-    """
-
-    about: str
-    kind: str
-    value: str
-    verdict: str
-
-
-@dataclass(frozen=True)
 class Document:
-    """Hold a sampled document and its derivation: lines is a list of (frame, fills)."""
+    """A sampled document and its derivation: lines is a list of (frame, fills)."""
 
     text: str
     voice: str
@@ -68,7 +37,7 @@ class Document:
 
 
 class Writer:
-    """Write documents about the region that a folder like data/world describes.
+    """A writer of documents about the region that a folder like data/world describes.
 
     leave_out: voices that it lacks, such as ("pamphlet",); the priors of the others grow in
     proportion. Example: `Writer().sample(random.Random(0)).text`. Raises WorldError where a file is
@@ -282,52 +251,12 @@ class Writer:
             return write(value, hole.form) + " " if value else ""
         return write(value, hole.form)
 
-    # ---- what lines claim, and the notes of readers ----
-
-    def _claims(self, frame, fills, subject):
-        """Judge what a line claims; `subject` is its own, or the document's if it names none."""
-        if frame.topic == "person":
-            return self._person_claims(frame, fills, subject)
-        if frame.topic == "lore":
-            verdicts = {"myth": "false", "denied": "true", "truth": "true"}
-            return [Claim("lore", k, fills[k], verdicts[k]) for k in frame.bound if k in verdicts]
-        if frame.topic == "craft":
-            return self._craft_claims(frame, fills, subject)
-        if "trade" not in frame.bound:
-            return []
-        verdict = "true" if subject == fills["trade"] else "false"
-        return [Claim(fills["oword"], "trade", fills["trade"], verdict)]
-
-    def _craft_claims(self, frame, fills, subject):
-        craft = subject if isinstance(subject, dict) else {}
-        claims = []
-        for kind in ("answer", "detail", "guild"):
-            if kind in frame.bound:
-                verdict = "true" if craft.get(kind) == fills[kind] else "false"
-                verdict = verdict if craft else "unsupported"
-                claims.append(Claim(craft.get("how", "?"), kind, fills[kind], verdict))
-        return claims
-
-    def _person_claims(self, frame, fills, subject):
-        person = self.by_name.get(fills["name"]) if "name" in fills else subject
-        if isinstance(person, Person):
-            first, last = person.name.split(" ", 1)
-            if (fills.get("first", first), fills.get("last", last)) != (first, last):
-                person = None
-        else:
-            person = None
-        name = fills.get("name") or (person.name if person else "?")
-        claims = []
-        for kind in FACTS:
-            if frame.claims >> FACTS.index(kind) & 1:
-                truth = person.facts[kind] if person else None
-                verdict = "true" if truth == fills[kind] else "false" if truth else "unsupported"
-                claims.append(Claim(name, kind, fills[kind], verdict))
-        return claims
+    # ---- the notes of readers ----
 
     def _note_probs(self, voice, topic, subject, lines):
         """Return note -> probability, given that there is a note."""
-        lied = any(c.verdict == "false" for f, x in lines for c in self._claims(f, x, subject))
+        claims = [c for f, x in lines for c in claims_of(f, x, subject, self.by_name)]
+        lied = any(c.verdict == "false" for c in claims)
         row = self.notes["with_false_claim" if lied else "truthful"][voice]
         return {
             self.notes["prefix"] + phrase: p / len(self.notes["phrases"][grade])

@@ -24,8 +24,8 @@ def measure():
     """Take four steps of PPO with the default dials; print the median seconds of the last three."""
     from rlhf_lite import models, ppo, rewards
     from rlhf_lite.runtime import DATA
-    from rlhf_lite.world.asking import draw_prompts
-    from rlhf_lite.world.reading import World
+    from rlhf_lite.world import draw_prompts
+    from rlhf_lite.world import World
 
     model, tokenizer = models.load(DATA / "models" / "base")
     judge, _ = rewards.load_reward(DATA / "models" / "reward")

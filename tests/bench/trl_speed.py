@@ -229,8 +229,8 @@ def run_arm(python, task):
 def measure(python, args, folder):
     """Run all arms in turn, each round beginning with another; return {arm: [a dict a round]}."""
     from rlhf_lite.runtime import DATA
-    from rlhf_lite.world.asking import draw_prompts
-    from rlhf_lite.world.reading import World
+    from rlhf_lite.world import draw_prompts
+    from rlhf_lite.world import World
 
     shared = {
         "base": str(DATA / "models" / "base"), "reward": str(DATA / "models" / "reward"),
@@ -315,7 +315,7 @@ def report(found, args):
         }  # fmt: skip
         command = shlex.join(["python", "tests/bench/trl_speed.py", *sys.argv[1:]])
         print(
-            "wrote", records.write_record("trl_speed", results, command, list(range(args.rounds)))
+            "wrote", records.write("trl_speed", results, command, list(range(args.rounds)))
         )
 
 

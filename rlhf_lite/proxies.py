@@ -1,0 +1,93 @@
+"""Score texts by less or more than one transformer: a bag of words, a linear fit, an ensemble.
+
+Each is a reward that a policy can be pushed against, of another size than `rewards` trains. Omits
+the one-layer transformer, which is a RewardRun on `models.first_layers`. Taught by notebook 06.
+"""
+
+from collections import Counter
+
+from rlhf_lite.checks import check_numbers, check_texts
+from rlhf_lite.feedback import FeedbackError
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from scipy.sparse import csr_matrix, issparse
+from scipy.special import expit
+
+ENSEMBLES = ("mean", "worst", "uncertainty")
+
+
+def fit_preferences(gaps, ties):
+    """Fit a linear score to preferences, w ~ N(0, 1); return the weights w (F,).
+
+    P(chosen preferred) = sigmoid(w gap) (Bradley and Terry 1952), a tie counting half for either
+    side. gaps (N, F), dense or sparse: features of the chosen text less those of the rejected one;
+    ties (N,) bool.
+    """
+    numbers = gaps.data if issparse(gaps) else check_numbers(gaps, "gaps", 2)
+    if np.shape(ties) != gaps.shape[:1] or not np.isfinite(numbers).all():
+        raise FeedbackError(
+            f"gaps {gaps.shape} and ties {np.shape(ties)}; expected finite ones, and a tie or none "
+            f"for each pair"
+        )
+    target = np.where(ties, 0.5, 1.0)
+
+    def loss(w):
+        x = gaps @ w
+        nats = np.logaddexp(0, x) - target * x
+        return nats.sum() + w @ w / 2, gaps.T @ (expit(x) - target) + w
+
+    return minimize(loss, np.zeros(gaps.shape[1]), jac=True, method="L-BFGS-B").x
+
+
+class BagOfWords:
+    """The smallest reward model, a weight a word, blind to order; call it on texts.
+
+    score(text) = sum over its words of w, by `fit_preferences`.
+    """
+
+    def __init__(self, rows):
+        """Fit to `rewards.examples("preference", records)`."""
+        if not rows:
+            raise FeedbackError("no preferences to fit a bag of words to; expected at least one")
+        chosen, rejected = zip(*(texts for texts, _ in rows))
+        self.words = {
+            w: i for i, w in enumerate(sorted({w for t in chosen + rejected for w in t.split()}))
+        }
+        gaps = self._counts(chosen) - self._counts(rejected)
+        self.weights = fit_preferences(gaps, [tie for _, tie in rows])
+
+    def _counts(self, texts):
+        """Return how often each known word stands in each text, sparse (N, W)."""
+        rows = [Counter(self.words[w] for w in t.split() if w in self.words) for t in texts]
+        place = [(n, i, c) for n, row in enumerate(rows) for i, c in row.items()]
+        at, word, count = zip(*place) if place else ((), (), ())
+        return csr_matrix((count, (at, word)), shape=(len(rows), len(self.words)), dtype=float)
+
+    def __call__(self, texts):
+        """Return the score of each text, float32 tensor (N,)."""
+        return torch.tensor(self._counts(check_texts(texts)) @ self.weights, dtype=torch.float32)
+
+
+def ensemble(scores, how="worst", weight=1.0):
+    """Join the scores (M, N) of M reward models into one (N,), each in units of its own sd.
+
+    "mean", "worst" = min over models, or "uncertainty" = mean - weight * variance over models
+    (Coste et al. 2024).
+    """
+    if how not in ENSEMBLES:
+        raise FeedbackError(f"no ensemble {how!r}; expected one of {', '.join(ENSEMBLES)}")
+    try:
+        table = torch.as_tensor(scores)
+    except (TypeError, ValueError, RuntimeError):
+        raise FeedbackError("scores are no table of numbers; expected (models, texts)") from None
+    if table.ndim != 2 or not table.numel() or not table.isfinite().all():
+        raise FeedbackError(
+            f"scores have shape {tuple(table.shape)}, or some are not finite; expected finite "
+            f"ones, (models, texts)"
+        )
+    if how == "worst":
+        return table.min(0).values
+    mean = table.mean(0)
+    return mean if how == "mean" else mean - weight * table.var(0, unbiased=False)
