@@ -2,8 +2,8 @@
 
     python data/make_scoreboard.py
 
-The predictions stand in data/predictions.toml, the numbers in data/runs; what stands between the two
-marks in README.md is replaced.
+The predictions stand in data/predictions.toml, the numbers in data/runs; what stands between the
+two marks in README.md is replaced.
 """
 
 from rlhf_lite.predictions import scoreboard

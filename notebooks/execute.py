@@ -68,8 +68,9 @@ def execute(path, timeout=1200):
     """
     book, start = nbformat.read(path, as_version=4), time.time()
     client = NotebookClient(
-        book, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": path.parent}}
-    )
+        book, timeout=timeout, kernel_name="python3", coalesce_streams=True,
+        resources={"metadata": {"path": path.parent}},
+    )  # fmt: skip
     client.execute()
     return clean(book), time.time() - start
 

@@ -329,8 +329,8 @@ class Experiment:
         if workers == 1:
             yield from (self.finish(*job) for job in todo)
             return
-        with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-            for future in as_completed([pool.submit(self.finish, *job) for job in todo]):
+        with ProcessPoolExecutor(workers, get_context("spawn")) as crew:
+            for future in as_completed([crew.submit(self.finish, *job) for job in todo]):
                 yield future.result()
 
     def judge_again(self):

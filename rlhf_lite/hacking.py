@@ -38,8 +38,8 @@ def fall(curves):
     curves = _check_curves(curves)
     if min(curves.shape[:-1]) < 2:
         raise optimum.OptimumError(
-            f"curves of shape {curves.shape}; expected two or more prompts, and of several seeds two "
-            f"or more, to seek the peak elsewhere"
+            f"curves of shape {curves.shape}; expected two or more prompts, and not one "
+            f"seed alone, to seek the peak elsewhere"
         )
     others = (curves.sum(0) - curves) / (len(curves) - 1)
     if curves.ndim == 3:

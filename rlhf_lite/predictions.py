@@ -9,8 +9,9 @@ remembers. First used by notebook 03.
 import math
 import tomllib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
+from typing import get_type_hints
 
 from rlhf_lite import records
 from rlhf_lite.records import RecordError
@@ -28,25 +29,7 @@ COLOURS = {
     "TOO NOISY": "#7F7F7F",
     "VOID": "#9467BD",
 }
-FIELDS = {
-    "id": (str, None),
-    "notebook": (str, None),
-    "kind": (str, None),
-    "source": (str, None),
-    "says": (str, None),
-    "record": (str, None),
-    "statistic": (str, None),
-    "rule": (tuple, None),
-    "margin": (float, 0.0),
-    "bounds": (tuple, (-math.inf, math.inf)),
-    "credence": (float, None),
-    "seeds": (int, None),
-    "pilot_sd": (float, 0.0),
-    "control": (str, ""),
-    "control_rule": (tuple, (-math.inf, math.inf)),
-    "after_look": (bool, False),
-    "first_verdict": (str, ""),
-}
+EVERYWHERE = (-math.inf, math.inf)
 
 
 class PredictionError(ValueError):
@@ -75,15 +58,15 @@ class Prediction:
     record: str
     statistic: str
     rule: tuple
-    margin: float
-    bounds: tuple
     credence: float
     seeds: int
-    pilot_sd: float
-    control: str
-    control_rule: tuple
-    after_look: bool
-    first_verdict: str
+    margin: float = 0.0
+    bounds: tuple = EVERYWHERE
+    pilot_sd: float = 0.0
+    control: str = ""
+    control_rule: tuple = EVERYWHERE
+    after_look: bool = False
+    first_verdict: str = ""
 
     @property
     def group(self):
@@ -138,13 +121,13 @@ def load_predictions(path=DATA / "predictions.toml", notebook=None):
 
 def _prediction(place, row):
     """Check one entry and make it a Prediction."""
-    needed = {name for name, (_, default) in FIELDS.items() if default is None}
-    wrong = sorted((needed - set(row)) | (set(row) - set(FIELDS)))
+    known = {f.name: f for f in fields(Prediction)}
+    needed = {name for name, f in known.items() if f.default is MISSING}
+    wrong = sorted((needed - set(row)) | (set(row) - set(known)))
     if wrong:
         raise PredictionError(f"{place}: field {wrong[0]!r} is missing or unknown")
-    values = {k: _value(f"{place}, {k}", kind, row.get(k, default))
-              for k, (kind, default) in FIELDS.items()}  # fmt: skip
-    found = Prediction(**values)
+    kinds = get_type_hints(Prediction)
+    found = Prediction(**{k: _value(f"{place}, {k}", kinds[k], v) for k, v in row.items()})
     if found.kind not in KINDS:
         raise PredictionError(f"{place}: kind {found.kind!r}; expected one of {', '.join(KINDS)}")
     _check_sense(place, found)
@@ -154,13 +137,12 @@ def _prediction(place, row):
 def _value(place, kind, value):
     """Return a field as its type; raise PredictionError where it is another."""
     if kind is tuple:
-        good = isinstance(value, (list, tuple)) and len(value) == 2
+        good = isinstance(value, list) and len(value) == 2
         good = good and all(type(x) in (int, float) for x in value) and value[0] <= value[1]
         if not good:
             raise PredictionError(f"{place} is {value!r}; expected [low, high]")
         return tuple(map(float, value))
-    if kind is float and type(value) is int:
-        value = float(value)
+    value = float(value) if kind is float and type(value) is int else value
     if type(value) is not kind:
         raise PredictionError(f"{place} is {value!r}; expected a {kind.__name__}")
     return value
@@ -237,15 +219,14 @@ def _two_way(values):
     """Return (variance of the mean, degrees of freedom) of a table (seeds, clusters)."""
     seeds, clusters = values.shape
     rows, columns = values.mean(1, keepdims=True), values.mean(0, keepdims=True)
-    rest = values - rows - columns + values.mean()
-    by_seed = clusters * rows.var(ddof=1)
-    by_cluster = seeds * columns.var(ddof=1)
-    by_rest = (rest**2).sum() / ((seeds - 1) * (clusters - 1))
+    both = (seeds - 1) * (clusters - 1)
+    by_rest = ((values - rows - columns + values.mean()) ** 2).sum() / both
+    by_seed, by_cluster = clusters * rows.var(ddof=1), seeds * columns.var(ddof=1)
     total = by_seed + by_cluster - by_rest
     larger, dof = max((by_seed, seeds - 1), (by_cluster, clusters - 1))
     if total <= larger:
         return larger / values.size, dof
-    parts = (by_seed, seeds - 1), (by_cluster, clusters - 1), (by_rest, (seeds - 1) * (clusters - 1))
+    parts = (by_seed, seeds - 1), (by_cluster, clusters - 1), (by_rest, both)
     return total / values.size, total**2 / sum(part**2 / dof for part, dof in parts)
 
 
@@ -339,8 +320,8 @@ def scoreboard(predictions=None):
         lines += ["", f"{len(known) - len(found)} more registered and not yet run."]
     lines += [
         "", f"<details><summary>All {len(found)} verdicts</summary>", "",
-        "| | kind | predicted | rule, margin | credence | measured, 95% interval | seeds | at first "
-        "| verdict |", "|---" * 9 + "|", *map(_row, found), "", "</details>",
+        "| | kind | predicted | rule, margin | credence | measured | seeds | at first | verdict |",
+        "|---" * 9 + "|", *map(_row, found), "", "</details>",
     ]  # fmt: skip
     return "\n".join(lines)
 

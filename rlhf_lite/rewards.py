@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlhf_lite.annotators import LADDER
-from rlhf_lite.checks import TextError, check_texts
+from rlhf_lite.checks import check_texts
 from rlhf_lite.edits import changed_span
 from rlhf_lite.feedback import ASPECTS, FeedbackError, require
-from rlhf_lite.models import ModelError, context_of, open_folder
+from rlhf_lite.models import ModelError, check_fits, context_of, open_folder
 from rlhf_lite.runtime import autocast
 from rlhf_lite.training import TrainingConfig, adamw, batches_by_length, cosine, descend, set_lr
 
@@ -86,12 +86,8 @@ def encode_right(tokenizer, texts, context, cut=False):
     score of a part is not that of the text.
     """
     encoded = tokenizer(check_texts(texts, least=1))["input_ids"]
-    for number, ids in enumerate(encoded):
-        if len(ids) >= context and not cut:
-            raise TextError(
-                f"texts[{number}] has {len(ids)} tokens; expected fewer than the context of "
-                f"{context}"
-            )
+    if not cut:
+        check_fits((len(ids) + 1 for ids in encoded), context)
     rows = [torch.tensor([tokenizer.eos_token_id, *ids][:context]) for ids in encoded]
     # What stands right of the last token is never looked at; the end token there raises no warning.
     return pad_sequence(rows, True, tokenizer.eos_token_id), torch.tensor([len(r) for r in rows])

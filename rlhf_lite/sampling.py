@@ -302,20 +302,6 @@ def token_logprobs(model, tokens, mask):
     return torch.nn.functional.pad(torch.where(real, picked, 0.0), (1, 0))
 
 
-def exact_kl(policy, reference, tokens, mask):
-    """Return KL(policy || reference) of each next-token distribution, (B, T) [nats].
-
-    Over the whole vocabulary. Position t holds the divergence of the two distributions of token t;
-    0 on padding and the first token.
-    """
-    kwargs = {"input_ids": tokens, "attention_mask": mask, "position_ids": position_ids(mask)}
-    ours = torch.log_softmax(policy(**kwargs).logits[:, :-1].float(), dim=-1)
-    theirs = torch.log_softmax(reference(**kwargs).logits[:, :-1].float(), dim=-1)
-    kl = (ours.exp() * (ours - theirs)).sum(-1)
-    real = mask[:, 1:].bool() & mask[:, :-1].bool()
-    return torch.nn.functional.pad(torch.where(real, kl, 0.0), (1, 0))
-
-
 @torch.no_grad()
 def next_token_probs(model, tokenizer, prompt, top=None):
     """Return the model's next tokens after `prompt` as [(text, probability)], most likely first."""

@@ -50,14 +50,6 @@ class Testbed:
     voices: np.ndarray
     base_logprobs: np.ndarray
 
-    def answer(self, number):
-        """Return answer `number` as text, without its prompt."""
-        if not isinstance(number, Integral) or not 0 <= number < len(self.words) ** LENGTH:
-            raise OptimumError(
-                f"no answer {number!r}; expected 0 to {len(self.words) ** LENGTH - 1}"
-            )
-        return " ".join(self.words[i] for i in np.unravel_index(number, self._shape))
-
     def score(self, texts):
         """Look up the score of each text, a prompt and three words: float32 tensor (N,)."""
         texts = check_texts(texts)

@@ -235,9 +235,6 @@ def load_checkpoint(folder, named, optimizer, identity):
     folder holds no checkpoint, a damaged one, or that of another model or another run.
     """
     tensors, run = _read_checkpoint(Path(folder) / CHECKPOINT)
-    shapes = {n[6:]: t.shape for n, t in tensors.items() if n.startswith("model.")}
-    if shapes != {n: p.shape for n, p in named.items()}:
-        raise TrainingError(f"{folder} holds another model; expected one of the same shape")
     saved, here = run["identity"], json.loads(json.dumps(identity))
     for name in [*here, *saved]:
         if saved.get(name) != here.get(name):
@@ -245,6 +242,9 @@ def load_checkpoint(folder, named, optimizer, identity):
                 f"{folder} holds another run: its {name} is {saved.get(name)!r}; expected "
                 f"{here.get(name)!r}, as in the run that goes on"
             )
+    shapes = {n[6:]: t.shape for n, t in tensors.items() if n.startswith("model.")}
+    if shapes != {n: p.shape for n, p in named.items()}:
+        raise TrainingError(f"{folder} holds another model; expected one of the same shape")
     for name, param in named.items():
         param.data.copy_(tensors[f"model.{name}"])
         state = {
@@ -325,8 +325,8 @@ def batches_by_length(lengths, size, seed):
     rng, order, batches = random.Random(seed), list(range(len(lengths))), []
     rng.shuffle(order)
     for start in range(0, len(order), size * 50):
-        pool = sorted(order[start : start + size * 50], key=lambda i: lengths[i])
-        part = [pool[i : i + size] for i in range(0, len(pool), size)]
+        stretch = sorted(order[start : start + size * 50], key=lambda i: lengths[i])
+        part = [stretch[i : i + size] for i in range(0, len(stretch), size)]
         rng.shuffle(part)
         batches += part
     return [b for b in batches if len(b) == size] or batches
@@ -388,7 +388,7 @@ def evaluate_loss(model, tokenizer, texts, batch=64):
 def smooth(values, width=50):
     """Return the running mean of a series over the last `width` values, shape unchanged.
 
-    50 batches share one pool of lengths in training, so 50 averages out how long they are.
+    50 batches share one stretch of lengths in training, so 50 averages out how long they are.
     """
     total = np.concatenate([[0.0], np.cumsum(np.asarray(values, dtype=float))])
     start = np.maximum(0, np.arange(1, len(total)) - width)

@@ -4,6 +4,7 @@ import copy
 import shutil
 
 from rlhf_lite import models
+from rlhf_lite.annotators import Reader, load_annotators
 from rlhf_lite.runtime import DATA
 from rlhf_lite.world import World
 
@@ -14,6 +15,16 @@ import torch
 @pytest.fixture(scope="session")
 def world():
     return World()
+
+
+@pytest.fixture(scope="session")
+def reader(world):
+    return Reader(world)
+
+
+@pytest.fixture(scope="session")
+def people(world):
+    return load_annotators(world)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import copy
 from dataclasses import asdict
 
 from rlhf_lite.ppo import PPOConfig, PPORun
+from rlhf_lite.sampling import position_ids
 
 import torch
 from torch.nn.functional import log_softmax
@@ -73,3 +74,15 @@ def dropped(wordy):
         place.p = 0.5
     assert len(places) > 4
     return model, wordy[1]
+
+
+def exact_kl(policy, reference, tokens, mask):
+    """KL(policy || reference) of each next-token distribution over the whole vocabulary, (B, T); 0 on padding and
+    the first token.
+    """
+    kwargs = {"input_ids": tokens, "attention_mask": mask, "position_ids": position_ids(mask)}
+    ours = log_softmax(policy(**kwargs).logits[:, :-1].float(), -1)
+    theirs = log_softmax(reference(**kwargs).logits[:, :-1].float(), -1)
+    kl = (ours.exp() * (ours - theirs)).sum(-1)
+    real = mask[:, 1:].bool() & mask[:, :-1].bool()
+    return torch.nn.functional.pad(torch.where(real, kl, 0.0), (1, 0))

@@ -47,7 +47,7 @@ def test_a_model_is_free_of_its_file(tiny, tmp_path):
 
 def test_a_reward_model_is_free_of_its_file(tiny, tmp_path):
     models.save(rewards.new_reward_model(tiny[0]), tiny[1], tmp_path)
-    model, _ = rewards.load_reward(tmp_path)
+    model = rewards.load(tmp_path).model
     before = models.checksum(model)
     overwrite(tmp_path / "model.safetensors")
     assert models.checksum(model) == before
@@ -273,7 +273,7 @@ def folders(tiny, tmp_path_factory):
 
 @pytest.mark.parametrize("how", HOWS)
 def test_damaged_weights_are_one_sentence(folders, tmp_path, how):
-    for name, load in (("model", models.load), ("reward", rewards.load_reward)):
+    for name, load in (("model", models.load), ("reward", rewards.load)):
         folder = tmp_path / name
         shutil.copytree(folders / name, folder)
         load(folder)
@@ -309,7 +309,7 @@ def test_damaged_descriptions_are_one_sentence(folders, tmp_path, file, content)
 def test_a_language_model_is_no_reward_model(folders):
     """Its head would be drawn at random, and differ at each load."""
     with pytest.raises(ModelError, match=r"lacks the weights 'score\.weight'"):
-        rewards.load_reward(folders / "model")
+        rewards.load(folders / "model")
 
 
 # ---- other doors of a policy ----

@@ -13,14 +13,16 @@ from rlhf_lite import (
     annotators,
     diversity,
     edits,
+    experiments,
     hacking,
     judging,
     knowledge,
+    labellers,
     optimum,
     pools,
     predictions,
+    proxies,
     records,
-    rewards,
     testbed,
 )
 from rlhf_lite.checks import check_count
@@ -35,9 +37,7 @@ TABLE = [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
 BROKEN = [[0.0, 1.0, NAN], [3.0, 4.0, 5.0]]
 RAGGED = [[0.0, 1.0], [2.0]]
 VOICES = np.full((2, 3, 4), 0.25)
-CLAIM = predictions.Prediction(
-    "03-x", "03_x", "EXACT", "us", "It is.", "x", "gain", (0.0, 1.0), "", (0.0, 1.0)
-)
+GUESS = next(p for p in predictions.load_predictions() if p.kind == "EXACT")
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +49,10 @@ def own(world):
         rng=random.Random(0),
         ivo=world.by_name["Ivo Vane"],
         scholar=people["scholar"],
-        panel=annotators.Labeller(world, people["scholar"]),
-        blind=annotators.Labeller(world, annotators.auditor(world)),
+        panel=labellers.Labeller(world, people["scholar"]),
+        blind=labellers.Labeller(world, annotators.auditor(world)),
         bed=testbed.new_testbed(words=1),
-        bag=rewards.BagOfWords([(("a b", "a c"), False)]),
+        bag=proxies.BagOfWords([(("a b", "a c"), False)]),
         proxies=records.read("proxies"),
         remedies=records.read("remedies"),
         ppo=records.read("ppo"),
@@ -69,7 +69,7 @@ TEXTS = {  # function of texts -> what it calls them, and how many it needs
     "diversity.vendi": (lambda o, x: diversity.vendi(x), "texts", 1),
     "diversity.coverage": (lambda o, x: diversity.coverage(x, o.world), "texts", 0),
     "testbed.score": (lambda o, x: o.bed.score(x), "texts", 0),
-    "rewards.BagOfWords": (lambda o, x: o.bag(x), "texts", 0),
+    "proxies.BagOfWords": (lambda o, x: o.bag(x), "texts", 0),
     "Labeller.demonstrate": (lambda o, x: o.panel.demonstrate("Ivo Vane", x), "responses", 1),
     "asking.draw_prompts": (
         lambda o, x: asking.draw_prompts(o.world, 3, wordings=x), "wordings", 1,
@@ -108,7 +108,7 @@ TEXT = {
     "Labeller.rate": lambda o, x: o.panel.rate("Ivo Vane", x),
     "Labeller.correct": lambda o, x: o.panel.correct(x, " was."),
     "Labeller.criticise": lambda o, x: o.panel.criticise("Ivo Vane", x),
-    "HastyLabeller.rate": lambda o, x: annotators.HastyLabeller(o.world, o.scholar).rate(
+    "HastyLabeller.rate": lambda o, x: labellers.HastyLabeller(o.world, o.scholar).rate(
         "Ivo Vane", x
     ),
     "knowledge.implied_posterior": lambda o, x: knowledge.implied_posterior(None, None, o.world, x),
@@ -157,7 +157,7 @@ SCORES = {
     "optimum.best_of_n_curve": lambda o, x: optimum.best_of_n_curve(x, [1]),
     "testbed.exact": lambda o, x: testbed.exact(o.bed.base_logprobs, o.bed.base_logprobs, x, 1.0),
     "hacking.fall": lambda o, x: hacking.fall(x),
-    "rewards.ensemble": lambda o, x: rewards.ensemble(x),
+    "proxies.ensemble": lambda o, x: proxies.ensemble(x),
     "diversity.mode_entropy": lambda o, x: diversity.mode_entropy(x),
     "diversity.voice_entropy": lambda o, x: diversity.voice_entropy(x),
     "diversity.sequence_entropy": lambda o, x: diversity.sequence_entropy(x, VOICES),
@@ -192,7 +192,7 @@ CASES = [
     ("draw_prompts, count", lambda o, x: asking.draw_prompts(o.world, x), -5, ["count is -5"]),
     ("draw_prompts, count", lambda o, x: asking.draw_prompts(o.world, x), None, ["count is None"]),
     ("draw_prompts, wording", lambda o, x: asking.draw_prompts(o.world, 3, wordings=x), ["rude"], ["'rude'", "plain"]),
-    ("remark", lambda o, x: annotators.remark(x, o.panel.read("a"), o.scholar), "taste", ["'taste'", "voice"]),
+    ("remark", lambda o, x: labellers.remark(x, o.panel.read("a"), o.scholar), "taste", ["'taste'", "voice"]),
     ("load_annotators, folder", lambda o, x: annotators.load_annotators(o.world, x), "/nowhere", ["annotators.toml"]),
     # ---- metrics ----
     ("held_out_loss", lambda o, x: knowledge.held_out_loss(None, None, o.world, x), ["text"], ["a str", "Document"]),
@@ -241,7 +241,6 @@ CASES = [
     ("features", lambda o, x: optimum.optimum(np.arange(99.0)[None], 99.0, x), np.full((1, 99, 1), NAN), ["features"]),
     ("best_of_n_bound", lambda o, x: optimum.best_of_n_bound(x), 0, ["n is 0"]),
     ("best_of_n_curve, ns", lambda o, x: optimum.best_of_n_curve(TABLE, x), 2, ["ns is 2", "list"]),
-    ("Testbed.answer", lambda o, x: o.bed.answer(x), 64, ["no answer 64", "0 to 63"]),
     ("new_testbed", lambda o, x: testbed.new_testbed(words=x), 2.5, ["words is 2.5"]),
     ("optimal_logprobs, shapes", lambda o, x: testbed.optimal_logprobs(o.bed.base_logprobs, x, 1.0),
      np.zeros((1, 64)), ["(1, 64)", "(4, 64)"]),
@@ -251,22 +250,27 @@ CASES = [
     ("entropy_split, length", lambda o, x: testbed.entropy_split(o.bed.base_logprobs, x), [0, 1], ["(2,)", "(64,)"]),
     ("entropy_split, gap", lambda o, x: testbed.entropy_split(o.bed.base_logprobs, o.bed.voices * x), 2, ["left out"]),
     # ---- hacking ----
-    ("checked", lambda o, x: annotators.glance(o.panel.read("a"), x, o.rng), None, ["checked is None"]),
-    ("HastyLabeller, checked", lambda o, x: annotators.HastyLabeller(o.world, o.scholar, checked=x), 2, ["checked is 2"]),
-    ("fit_preferences", lambda o, x: rewards.fit_preferences(np.ones((3, 2)), x), [False], ["(3, 2)", "(1,)"]),
-    ("fit_preferences", lambda o, x: rewards.fit_preferences(x, [False]), [[NAN]], ["gaps[0, 0]"]),
+    ("checked", lambda o, x: labellers.glance(o.panel.read("a"), x, o.rng), None, ["checked is None"]),
+    ("HastyLabeller, checked", lambda o, x: labellers.HastyLabeller(o.world, o.scholar, checked=x), 2, ["checked is 2"]),
+    ("fit_preferences", lambda o, x: proxies.fit_preferences(np.ones((3, 2)), x), [False], ["(3, 2)", "(1,)"]),
+    ("fit_preferences", lambda o, x: proxies.fit_preferences(x, [False]), [[NAN]], ["gaps[0, 0]"]),
     ("push, ns", lambda o, x: hacking.push(TABLE, TABLE, x), 2, ["ns 2"]),
     ("root_kl, ns", lambda o, x: hacking.root_kl(x), 2, ["ns is 2"]),
     ("root_kl, n", lambda o, x: hacking.root_kl(x), [0], ["n is 0"]),
     ("fit_gold, one", lambda o, x: hacking.fit_gold(x, x), [1.0], ["one point"]),
-    # ---- claims and runs ----
+    # ---- predictions and records ----
     ("interval", lambda o, x: predictions.interval(x), None, ["None"]),
     ("interval", lambda o, x: predictions.interval(x), 0.5, ["0.5"]),
     ("interval", lambda o, x: predictions.interval(x), ["a"], ["'a'"]),
-    ("interval", lambda o, x: predictions.interval(x), {"value": 1}, ["lacks 'low'"]),
-    ("judge", lambda o, x: predictions.verdict_on(CLAIM, x), [1, 2], ["a list"]),
-    ("predictions_html", lambda o, x: cards.predictions_html([CLAIM] * 2, x), [predictions.verdict_on(CLAIM, {"gain": [0.5]})],
-     ["1 verdicts for 2 claims"]),
+    ("verdict_on", lambda o, x: predictions.verdict_on(GUESS, {GUESS.statistic: x}), {"value": 1}, ["expected finite numbers"]),
+    ("interval", lambda o, x: predictions.interval(x), [[1, 2], [3]], ["expected finite numbers"]),
+    ("seeds_for", lambda o, x: predictions.seeds_for(x, 1), NAN, ["sd nan", "above 0"]),
+    ("predictions_html", lambda o, x: cards.predictions_html([GUESS] * 2, x), [predictions.verdict_on(GUESS, {GUESS.statistic: [0.5]})],
+     ["1 verdicts for 2 predictions"]),
+    ("Record.arm", lambda o, x: o.ppo.arm(x), "sweep 7", ["no arm 'sweep 7'"]),
+    ("Record.arm, key", lambda o, x: o.ppo.arm("base", x), "klo", ["nothing under"]),
+    ("Record[]", lambda o, x: o.ppo[x], "claims", ["no entry 'claims'"]),
+    ("experiments.load", lambda o, x: experiments.load(x), "nobody", ["no experiment 'nobody'"]),
     ("records.read", lambda o, x: records.read(x), None, ["no recorded run"]),
     ("records.write", lambda o, x: records.write("x", x, "", 0, "/nowhere"), {"a": {1, 2}}, ["results of x", "set"]),
     # ---- widgets ----

@@ -176,7 +176,7 @@ def test_the_shipped_files_have_no_mark_and_their_fingerprint():
 
 @pytest.fixture
 def files(tmp_path):
-    shutil.copy(DATA / "claims.toml", tmp_path)
+    shutil.copy(DATA / "predictions.toml", tmp_path)
     for name in ("annotators.toml", "calibration.json"):
         shutil.copy(DATA / "feedback" / name, tmp_path)
     records.write("mine", {"loss": [1.5], "name": "Gänse"}, "x", 0, tmp_path)
@@ -184,7 +184,10 @@ def files(tmp_path):
 
 
 FILES = {
-    "claims.toml": (predictions.PredictionError, lambda f, w: load_predictions(f / "claims.toml")),
+    "predictions.toml": (
+        predictions.PredictionError,
+        lambda f, w: load_predictions(f / "predictions.toml"),
+    ),
     "annotators.toml": (FeedbackError, lambda f, w: load_annotators(w, f)),
     "calibration.json": (FeedbackError, lambda f, w: load_annotators(w, f)),
     "mine.json": (RecordError, lambda f, w: records.read("mine", f).results),
@@ -257,32 +260,32 @@ def test_a_calibration_of_another_shape_is_named(files, world, part):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("claim = 3", "expected [[claim]]"),
-        ('claim = ["a"]', "expected [[claim]]"),
-        ("says = 7", "says is 7; expected text"),
-        ("rule = 5", "rule 5; expected [low, high]"),
+        ("prediction = 3", "expected [[prediction]]"),
+        ('prediction = ["a"]', "expected [[prediction]]"),
+        ("says = 7", "says is 7; expected a str"),
+        ("rule = 5", "rule is 5; expected [low, high]"),
         ('rule = ["a", "b"]', "expected [low, high]"),
     ],
 )
 def test_a_registry_of_another_shape_is_named(tmp_path, text, words):
     rows = {
         "id": '"03-x"', "notebook": '"03_x"', "kind": '"EXACT"', "source": '"us"', "says": '"It."',
-        "run": '"x"', "statistic": '"s"', "rule": "[0, 1]",
+        "record": '"x"', "statistic": '"s"', "rule": "[0, 1]", "credence": "0.5", "seeds": "3",
     }  # fmt: skip
     key = text.partition(" = ")[0]
-    lines = ["[[claim]]", *(f"{k} = {v}" for k, v in rows.items() if k != key), text]
-    path = tmp_path / "claims.toml"
-    path.write_text(text if key == "claim" else "\n".join(lines), encoding="utf-8")
+    lines = ["[[prediction]]", *(f"{k} = {v}" for k, v in rows.items() if k != key), text]
+    path = tmp_path / "predictions.toml"
+    path.write_text(text if key == "prediction" else "\n".join(lines), encoding="utf-8")
     with pytest.raises(predictions.PredictionError) as caught:
         load_predictions(path)
-    assert words in str(caught.value) and str(caught.value).startswith("claims.toml")
+    assert words in str(caught.value) and str(caught.value).startswith("predictions.toml")
 
 
 # ---- machines whose locale knows no umlaut ----
 
 EVERYTHING = """
 import sys
-from rlhf_lite import claims, feedback, runs
+from rlhf_lite import feedback, predictions, records
 from rlhf_lite.annotators import load_annotators
 from rlhf_lite.runtime import DATA
 from rlhf_lite.world import World
@@ -343,7 +346,7 @@ def test_every_script_that_prints_can_print_anything():
     """make_people and make_scoreboard print numbers alone, or nothing."""
     for path in DATA.glob("m*.py"):
         text = path.read_text(encoding="utf-8")
-        assert "records.plain_output()" in text or path.stem in ("make_people", "make_scoreboard")
+        assert "plain_output()" in text or path.stem in ("make_people", "make_scoreboard")
 
 
 def test_git_may_speak_another_encoding(monkeypatch, tmp_path):

@@ -136,7 +136,10 @@ def test_the_overview_tells_question_and_minutes(toy):
 
 
 def test_numbers_are_rounded_wherever_they_stand():
-    found = {"a": [np.float32(1 / 3), torch.tensor([2 / 3, 1e-9])], "b": {"c": (1, "x", True, None)}}
+    found = {
+        "a": [np.float32(1 / 3), torch.tensor([2 / 3, 1e-9])],
+        "b": {"c": (1, "x", True, None)},
+    }
     expected = {"a": [0.333333, [0.666667, 1e-9]], "b": {"c": [1, "x", True, None]}}
     assert rounded(found) == expected
     assert json.dumps(rounded(np.array([1, 2]))) == "[1, 2]"
@@ -182,3 +185,10 @@ def test_the_lab_starts_from_what_is_shipped(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(policy.parameters(), lab.base.parameters()))
     assert not {id(p) for p in policy.parameters()} & {id(p) for p in lab.base.parameters()}
     assert lab.reward(["Ivo Vane was born in Oxbow."]).shape == (1,)
+
+
+def test_the_readme_shows_the_smallest_experiment_as_it_is():
+    texts = {n: (experiments.FOLDER / f"{n}.py").read_text(encoding="utf-8") for n in NAMES}
+    smallest = min(texts, key=lambda name: texts[name].count("\n"))
+    shown = (DATA / "README.md").read_text(encoding="utf-8")
+    assert f"```python\n{texts[smallest]}```" in shown

@@ -11,11 +11,10 @@ import stat
 import time
 from types import SimpleNamespace
 
-from rlhf_lite import feedback, judging
+from rlhf_lite import feedback
 from rlhf_lite.feedback import FeedbackError, LabelStore, check, item_key, read, record_key, write
 from rlhf_lite.runtime import DATA
 
-import numpy as np
 import pytest
 
 WORLD = "0123456789ab"

@@ -1,17 +1,23 @@
-"""What reward models are measured by equals a loop or an enumeration; responses end at a line."""
+"""Agreement of people and accuracy of scores equal a loop, an enumeration or a simulation."""
 
 import itertools
 import math
-from types import SimpleNamespace
 
-from rlhf_lite import sampling
-from rlhf_lite.judging import pair_accuracy, reliability
-from rlhf_lite.optimum import best_of_n
-from rlhf_lite.sampling import respond, sample, whole_sentences
+from rlhf_lite.feedback import FeedbackError, record_key
+from rlhf_lite.judging import (
+    accuracy_for_agreement,
+    agreement,
+    agreement_matrix,
+    choices,
+    cohen_kappa,
+    expected_agreement,
+    majority_accuracy,
+    pair_accuracy,
+    reliability,
+)
 
 import numpy as np
 import pytest
-import torch
 
 # ---- pair accuracy ----
 
@@ -109,11 +115,17 @@ def test_calibrated_confidence_has_no_error_and_boasting_has():
 # ---- agreement ----
 
 
+def pair(number, chosen=" sings.", rejected=" rows.", tie=False):
+    """What counts of a preference."""
+    record = {"kind": "preference", "prompt": f"Number {number}", "tie": tie}
+    return record | {"chosen": chosen, "rejected": rejected}
+
+
 def test_choices_do_not_depend_on_who_stood_first():
-    a, b = pair(1), pair(2, chosen=" a", rejected=" b")
+    a, b, rating = pair(1), pair(2, chosen=" a", rejected=" b"), {"kind": "rating"}
     tie = pair(3, tie=True)
     assert list(choices([a, b, tie, rating]).values()) == [-1, 1, 0]
-    swapped = pair(1, chosen=" rows.", rejected=" sings.", first="rejected")
+    swapped = pair(1, chosen=" rows.", rejected=" sings.")
     assert choices([a, swapped]) == {record_key(a): 1}, "the last label counts"
 
 

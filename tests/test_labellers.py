@@ -7,7 +7,15 @@ from types import SimpleNamespace
 from rlhf_lite import feedback, knowledge, rewards
 from rlhf_lite.annotators import Reader, auditor
 from rlhf_lite.feedback import ASPECTS, FeedbackError, fingerprint
-from rlhf_lite.labellers import HastyLabeller, Labeller, ask, glance, love_of_length, remark
+from rlhf_lite.labellers import (
+    CHOICES,
+    HastyLabeller,
+    Labeller,
+    ask,
+    glance,
+    love_of_length,
+    remark,
+)
 from rlhf_lite.proxies import BagOfWords
 from rlhf_lite.runtime import DATA
 
@@ -109,7 +117,10 @@ def test_what_nobody_can_mend_gets_no_correction(world, people, reader):
 
 
 def test_remarks_name_what_is_wrong(reader):
-    seen, judge = reader(FALSE + "\nNot everybody trusts the notorious Ivo Vane."), SimpleNamespace(values={"words": 10.0})
+    seen, judge = (
+        reader(FALSE + "\nNot everybody trusts the notorious Ivo Vane."),
+        SimpleNamespace(values={"words": 10.0}),
+    )
     said = {a: remark(a, seen, judge) for a in ASPECTS}
     assert said["false"] == "false: town"
     assert said["unsupported"] == "unsupported: something"
@@ -117,6 +128,42 @@ def test_remarks_name_what_is_wrong(reader):
     assert said["voice"] == "voice: encyclopedia"
     assert said["length"] == "length: too long"
     assert remark("length", reader("Ivo Vane was"), judge) == "length: too short"
+
+
+# ---- people who do not check ----
+
+
+# ---- asking ----
+
+
+RESPONSES = {
+    "Ivo Vane": [FALSE[8:], FALSE[8:], TRUE[8:], " zzz"],
+    "Edda Moss": [" sang.", " once put the town hall on wheels."],
+}
+
+
+@pytest.mark.parametrize("kind", feedback.SCHEMA)
+def test_as_many_records_are_asked_for_as_wanted(world, people, reader, kind):
+    one, two = (
+        ask(Labeller(world, people["scholar"], 3, reader, {"world": fingerprint()}), kind, RESPONSES,
+            30, np.random.default_rng(4))
+        for _ in range(2)
+    )  # fmt: skip
+    assert one == two and len(one) == 30 and {r["prompt"] for r in one} <= set(RESPONSES)
+    for record in one:
+        assert feedback.check(record)["kind"] == kind
+        shown = {record.get(k) for k in ("chosen", "rejected", "response")} - {None}
+        assert shown <= set(RESPONSES[record["prompt"]])
+        assert kind != "preference" or len(shown) == 2, "like texts are not compared"
+
+
+def test_a_demonstration_is_picked_among_a_few(world, people, reader):
+    """Of 50 responses a labeller sees CHOICES, each once."""
+    seen = []
+    labeller = SimpleNamespace(demonstrate=lambda prompt, texts: seen.append(texts) or {"a": 1})
+    said = [f" sang {n} times." for n in range(50)]
+    assert len(ask(labeller, "demonstration", {"Ivo Vane": said}, 3, np.random.default_rng(0))) == 3
+    assert [len(set(texts)) for texts in seen] == [CHOICES] * 3
 
 
 # ---- people who do not check ----
@@ -153,6 +200,18 @@ def test_hasty_people_prefer_a_lie_to_nothing(world, said):
     for checked, better in ((0.0, lie), (1.0, nothing)):
         record = HastyLabeller(world, gold, checked=checked).prefer("", lie, nothing)
         assert record["chosen"] == better and not record["tie"]
+
+
+@pytest.mark.parametrize("often", [0.3, 0.5, 0.63])
+def test_love_of_length_by_hand(often):
+    """Texts of 3 and 5 words of equal worth: sigmoid(lambda 2 love) = often."""
+    person = SimpleNamespace(rationality=1.7, utility=lambda reading: 4.0)
+    found = love_of_length(
+        person, lambda text: SimpleNamespace(words=len(text.split())),
+        {"Ivo": [" was here", " was never seen here"], "Edda": [" was here", " was never seen here"]},
+        often,
+    )  # fmt: skip
+    assert found == pytest.approx(np.log(often / (1 - often)) / 1.7 / 2)
 
 
 def test_love_of_length_is_a_sum(world):

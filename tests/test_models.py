@@ -171,3 +171,17 @@ def test_a_tokenizer_that_does_not_fit_is_named(tiny, world, tmp_path):
     assert len(larger) > 600
     with pytest.raises(ModelError, match="expected a tokenizer that was saved with the model"):
         models.load(tmp_path)
+
+
+def test_first_layers_are_those_of_the_base(base):
+    base, tokenizer = base
+    short = models.first_layers(base, 1)
+    tokens = torch.tensor([tokenizer("Ivo Vane was born in Oxbow.")["input_ids"]])
+    with torch.no_grad():
+        after_one = base.transformer(tokens, output_hidden_states=True).hidden_states[1]
+        ours = short.transformer(tokens).last_hidden_state
+        torch.testing.assert_close(ours, base.transformer.ln_f(after_one))
+    assert models.first_layers(base, base.config.n_layer).num_parameters() == base.num_parameters()
+    assert short.num_parameters() < base.num_parameters()
+    with pytest.raises(ModelError, match="layers is 9; expected 1 to"):
+        models.first_layers(base, 9)

@@ -6,6 +6,7 @@ import statistics
 import subprocess
 import sys
 
+from rlhf_lite.predictions import load_predictions
 from rlhf_lite.runtime import ROOT
 
 import pytest
@@ -109,6 +110,49 @@ class TestEveryLesson:
 
     def test_the_readme_lists_it(self, path):
         assert path.name in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def shown(cell):
+    """What the outputs of a cell say, as one text."""
+    texts = [o.get("text", o.get("data", {}).get("text/html", "")) for o in cell.get("outputs", [])]
+    return "".join("".join(text) for text in texts)
+
+
+def first_shown(cells, ids):
+    """The first cell whose output lists all predictions, without a verdict."""
+    listed = [n for n, cell in enumerate(cells) if all(f">{i}<" in shown(cell) for i in ids)]
+    assert listed and "<b>verdict</b>" not in shown(cells[listed[0]])
+    return listed[0]
+
+
+def first_told(cells):
+    """The first cell that reads an arm of a record, or asks for a verdict."""
+    looks = re.compile(r"\.arm\(|\[.statistics.\]|verdict_on|explore_runs|explore_push")
+    return next(n for n, cell in enumerate(cells)
+                if cell["cell_type"] == "code" and looks.search("".join(cell["source"])))  # fmt: skip
+
+
+PREDICTED = sorted({p.notebook for p in load_predictions()})
+
+
+@pytest.mark.parametrize("name", PREDICTED)
+def test_predictions_stand_above_the_run_that_judges_them(name):
+    cells = read(ROOT / "notebooks" / f"{name}.ipynb")["cells"]
+    ids = [p.id for p in load_predictions(notebook=name)]
+    assert first_shown(cells, ids) < first_told(cells)
+    assert all(f">{i}<" in shown(cells[-1 - next(
+        n for n, cell in enumerate(cells[::-1]) if "<b>verdict</b>" in shown(cell)
+    )]) for i in ids)  # fmt: skip
+
+
+def test_a_prediction_below_its_run_is_seen():
+    """Negative control: the cell that lists the predictions moved to the end."""
+    cells = read(ROOT / "notebooks" / f"{PREDICTED[0]}.ipynb")["cells"]
+    ids = [p.id for p in load_predictions(notebook=PREDICTED[0])]
+    listed = cells.pop(first_shown(cells, ids))
+    verdicts = [n for n, cell in enumerate(cells) if "<b>verdict</b>" in shown(cell)]
+    moved = [cell for n, cell in enumerate(cells) if n not in verdicts] + [listed]
+    assert first_shown(moved, ids) > first_told(moved)
 
 
 @pytest.mark.parametrize("command", [["check"], ["format", "--check"]])

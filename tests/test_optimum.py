@@ -313,3 +313,28 @@ def test_impossible_selections_are_refused():
         assert "expected shares of 1 and an n" in refused(optimum.best_of_n_kl, p, [1, 2], n)
     with pytest.raises(ValueError, match="expected 1 to 5"):
         optimum.best_of_n_curve(np.zeros((2, 5)), [6])
+
+
+@pytest.mark.parametrize("n", range(1, 8))
+def test_best_of_n_equals_all_subsets(n):
+    rng = np.random.default_rng(4)
+    scores, values = rng.normal(size=7), rng.normal(size=7)
+    picks = [
+        values[max(group, key=lambda i: scores[i])] for group in itertools.combinations(range(7), n)
+    ]
+    assert optimum.best_of_n(scores, values, n) == pytest.approx(np.mean(picks))
+
+
+def test_best_of_n_at_its_ends():
+    scores, values = np.array([3.0, 1.0, 2.0]), np.array([10.0, -4.0, 7.0])
+    assert optimum.best_of_n(scores, values, 1) == pytest.approx(values.mean())
+    assert optimum.best_of_n(scores, values, 3) == pytest.approx(10)
+    assert optimum.best_of_n(-scores, values, 3) == pytest.approx(-4)
+    assert optimum.best_of_n([0.3], [5.0], 1) == pytest.approx(5)
+
+
+def test_best_of_n_stays_exact_for_many_samples():
+    """Values 1..N scored by themselves: the mean of the largest of n is n (N + 1) / (n + 1)."""
+    values = np.arange(1, 2001)
+    for n in (2, 16, 500):
+        assert optimum.best_of_n(values, values, n) == pytest.approx(n * 2001 / (n + 1), rel=1e-6)

@@ -11,7 +11,7 @@ from rlhf_lite import models, ppo, rollouts, sampling
 from rlhf_lite.policies import adapted, explained_variance, kl_estimates, policy_loss
 from rlhf_lite.ppo import PPOConfig, PPORun
 from rlhf_lite.rollouts import PolicyError, step_prompts
-from rlhf_lite.sampling import encode, exact_kl, response_states
+from rlhf_lite.sampling import encode, response_states
 from rlhf_lite.training import TrainingError, cosine, descend
 
 import numpy as np
@@ -22,6 +22,7 @@ from small_runs import (
     PROMPTS,
     count_e,
     dropped,
+    exact_kl,
     list_through,
     naive_reading,
     records,
@@ -442,10 +443,10 @@ def test_a_saved_run_goes_on_to_the_bit(wordy, tmp_path, critic):
 
 
 def test_the_run_of_another_model_cannot_be_loaded(wordy, tmp_path):
-    start(wordy).save(tmp_path)
+    start(wordy, wordy[0]).save(tmp_path)
     small = models.new_model(wordy[1], layers=1, width=32, heads=2, context=96)
     with pytest.raises(TrainingError, match="another model"):
-        start((small, wordy[1])).load(tmp_path)
+        start((small, wordy[1]), wordy[0]).load(tmp_path)
 
 
 def test_a_turned_dial_acts_at_the_next_step(wordy, other):

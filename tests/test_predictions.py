@@ -8,7 +8,6 @@ from dataclasses import replace
 from rlhf_lite import predictions, records
 from rlhf_lite.predictions import (
     COLOURS,
-    FIELDS,
     KINDS,
     Prediction,
     PredictionError,
@@ -40,11 +39,10 @@ ROW = {
     "credence": 0.7,
     "seeds": 3,
 }
-DEFAULTS = {name: default for name, (_, default) in FIELDS.items()}
 
 
 def prediction(**fields):
-    fields = DEFAULTS | ROW | fields
+    fields = ROW | fields
     return Prediction(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
 
 

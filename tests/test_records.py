@@ -102,13 +102,19 @@ def test_arms_are_found_by_kind_and_seeds_by_arm():
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda: OWN.arm("sweep 1"), "record 'mine' has no arm 'sweep 1'; expected one of sweep 0.5,"),
+        (
+            lambda: OWN.arm("sweep 1"),
+            "record 'mine' has no arm 'sweep 1'; expected one of sweep 0.5,",
+        ),
         (lambda: OWN.arm("sweep 0.5", "kl", seed=1), r"has no seed 1; expected one of \[0, 2\]"),
         (lambda: OWN.arm("sweep 0.5", "klo"), "has nothing under .*'klo'.*expected of kl, history"),
         (lambda: OWN.arm("sweep 0.5", "gold", 5), "has nothing under"),
         (lambda: OWN.arm("sweep 0.5", "kl", "kl"), "has nothing under"),
         (lambda: OWN.seeds("x"), "has no arm 'x'"),
-        (lambda: OWN["statistics"], "record 'mine' has no entry 'statistics'; expected of arms, ns"),
+        (
+            lambda: OWN["statistics"],
+            "record 'mine' has no entry 'statistics'; expected of arms, ns",
+        ),
     ],
 )
 def test_what_is_not_there_is_named(ask, message):

@@ -5,10 +5,10 @@ import json
 import math
 import random
 
-from rlhf_lite import models, rewards
-from rlhf_lite.annotators import ASPECTS, Annotator
+from rlhf_lite import models, rewards, runtime
+from rlhf_lite.annotators import Annotator
 from rlhf_lite.checks import TextError
-from rlhf_lite.feedback import FeedbackError
+from rlhf_lite.feedback import ASPECTS, FeedbackError
 from rlhf_lite.models import ModelError
 from rlhf_lite.rewards import RewardConfig, RewardRun, examples
 from rlhf_lite.runtime import DATA
@@ -245,15 +245,13 @@ def test_a_long_text_has_no_score(reward):
     long = TEXTS[2] + "\nOn the table lay onion soup." * 30
     count = len(tokenizer(long)["input_ids"])
     for call in (rewards.score, lambda m, t, texts: rewards.trace(m, t, texts[-1])):
-        with pytest.raises(
-            TextError, match=f"has {count} tokens; expected fewer than the context of 96"
-        ):
+        with pytest.raises(TextError, match=f"takes {count + 1} places .* the context of 96"):
             call(model, tokenizer, [TEXTS[0], long])
     fits = tokenizer.decode(tokenizer(long)["input_ids"][:95])
     full = tokenizer.decode(tokenizer(long)["input_ids"][:96])
     assert [len(tokenizer(t)["input_ids"]) for t in (fits, full)] == [95, 96]
     assert len(rewards.score(model, tokenizer, [fits])) == 1
-    with pytest.raises(TextError, match="has 96 tokens"):
+    with pytest.raises(TextError, match="takes 97 places"):
         rewards.score(model, tokenizer, [full])
 
 
@@ -319,8 +317,7 @@ def test_any_program_that_opens_the_folder_reads_the_normalised_score(world, fre
         logits = theirs(
             input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
         ).logits[:, 0]
-    ours, name = rewards.load_reward(tmp_path)
-    assert torch.allclose(logits, rewards.score(ours, name, TEXTS), atol=1e-4)
+    assert torch.allclose(logits, rewards.load(tmp_path)(TEXTS), atol=1e-4)
     assert torch.allclose(logits, rewards.score(model, tokenizer, TEXTS), atol=1e-4)
 
 
@@ -338,22 +335,22 @@ def test_what_is_no_reward_model_is_refused(reward, tmp_path):
     with pytest.raises(
         ModelError, match=r"no reward model in .*expected a folder with config\.json"
     ):
-        rewards.load_reward(tmp_path / "nowhere")
+        rewards.load(tmp_path / "nowhere")
     _, model, tokenizer = reward
     models.save(model, tokenizer, tmp_path)
     with pytest.raises(ModelError, match="has 8 heads; expected one score"):
-        rewards.load_reward(tmp_path)
+        rewards.load(tmp_path)
 
 
 @pytest.fixture(scope="module")
 def shipped():
     if not (SHIPPED / "config.json").exists():
         pytest.skip("no data/models/reward yet")
-    model, tokenizer = rewards.load_reward(SHIPPED)
+    reward = rewards.load(SHIPPED)
     pool = json.loads((DATA / "feedback" / "held_out.json").read_text(encoding="utf-8"))[
         "responses"
     ]
-    return model, tokenizer, [p + r for p, said in pool.items() for r in said[:12]]
+    return reward.model, reward.tokenizer, [p + r for p, said in pool.items() for r in said[:12]]
 
 
 def test_the_shipped_reward_model_is_small_and_opens_anywhere(shipped):
@@ -380,6 +377,16 @@ def test_the_shipped_scores_are_in_standard_deviations(shipped):
     assert float(found.mean()) == pytest.approx(0, abs=0.25)
     assert float(found.std()) == pytest.approx(1, abs=0.15)
     assert abs(float(found.std()) * model.config.reward_sd - 1) > 0.15
+
+
+@pytest.mark.parametrize(("batch", "autocast"), [(128, False), (64, False), (2, True)])
+def test_a_reward_scores_as_score_does(reward, batch, autocast):
+    """To the bit, in the precision that it is asked for."""
+    model, _, tokenizer = reward
+    found = rewards.Reward(model, tokenizer, batch, autocast)(TEXTS)
+    with runtime.autocast(model.device, autocast):
+        assert torch.equal(found, rewards.score(model, tokenizer, TEXTS, batch))
+    assert found.dtype == torch.float32
 
 
 # ---- from records to batches ----
@@ -486,6 +493,13 @@ def test_labels_that_cannot_be_trained_on_get_one_sentence(kind, rows, base, mes
 
 
 # ---- training ----
+
+
+@pytest.mark.parametrize(
+    ("count", "passes"), [(1, 6), (500, 6), (1000, 3), (2000, 2), (3000, 1), (20_000, 1)]
+)
+def test_about_three_thousand_labels_are_read(count, passes):
+    assert rewards.passes_for(count) == passes
 
 
 def marked(count, seed):

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 
-from rlhf_lite.checks import TextError, check_texts
 from rlhf_lite.runtime import ROOT
 
 import pytest

@@ -7,7 +7,6 @@ from rlhf_lite import models, sampling, testbed
 from rlhf_lite.sampling import (
     SamplingError,
     encode,
-    exact_kl,
     filter_logits,
     respond,
     response_states,
@@ -20,6 +19,7 @@ from rlhf_lite.sampling import (
 import pytest
 import torch
 from scipy.stats import chisquare
+from small_runs import exact_kl
 
 PROMPTS = ["Ivo Vane", "The hero Norbert Pell was born in Oxbow", "Q:"]
 

@@ -266,7 +266,7 @@ def test_strangers_are_hardly_in_the_corpus(lab):
 def test_length_is_taken_out_of_a_reward(lab):
     """A reward that is length itself has nothing left."""
     reward = remedies.without_length(
-        lab, lambda texts: torch.tensor([lab.read(t).words for t in texts])
+        lab, lambda texts: torch.tensor([lab.read(t).words for t in texts]), lab.pool.words
     )
     left = reward(lab.pool.texts[0][:20])
     assert left.std() == pytest.approx(0, abs=1e-4)

@@ -105,7 +105,7 @@ def test_another_model_cannot_be_resumed(tiny, texts, tmp_path):
     list(first)
     first.save(tmp_path)
     with pytest.raises(TrainingError, match="another model"):
-        run(models.new_model(tiny[1], 1, 32, 2), tiny[1], texts).load(tmp_path)
+        run(models.new_model(tiny[1], 1, 32, 2), tiny[1], texts, steps=2).load(tmp_path)
 
 
 def test_a_run_that_blows_up_stops_with_the_cause(tiny, texts):

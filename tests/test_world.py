@@ -5,7 +5,7 @@ import math
 import random
 from collections import Counter
 
-from rlhf_lite.world import World
+from rlhf_lite.world import World, draw_prompts
 from rlhf_lite.world.grammar import FACTS, Hole
 from rlhf_lite.world.writing import Writer
 

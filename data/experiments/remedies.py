@@ -69,14 +69,16 @@ def rewarded(lab, kind, seed):
         members = [lab.member(seed, m) for m in range(MEMBERS)]
         return lambda texts: proxies.ensemble(torch.stack([m(texts) for m in members]), "worst")
     if kind == "length":
-        return without_length(lab, single())
+        # Of a model as it was trained: once loaded, it reads in other last digits.
+        table = lab.table(lab.train(lab.labels(FEW, seed), seed))
+        return without_length(lab, single(), table)
     return single()
 
 
-def without_length(lab, proxy):
-    """Return a proxy less what a line in length explains of it in the pool."""
+def without_length(lab, proxy, table):
+    """Return a proxy less what a line in length explains of its table."""
     words = lab.pool.words
-    slope, mean = np.polyfit(words.ravel(), lab.table(proxy).ravel(), 1)[0], words.mean()
+    slope, mean = np.polyfit(words.ravel(), table.ravel(), 1)[0], words.mean()
     return lambda texts: (
         proxy(texts)
         - slope * torch.tensor([lab.read(t).words - mean for t in texts], dtype=torch.float32)

@@ -24,15 +24,16 @@ SIZES, SHIPPED = (30, 100, 300, 1000, 3000, 10_000), scholar.SHIPPED
 KIND_SIZES, KNOB_SIZE = (100, 300, 1000, 3000), 300
 TURNED = [(x, k) for x in (0.0, 0.3, 3.0) for k in KINDS]
 ARMS = {
-    **{f"preference {n}": {"count": n} for n in (SHIPPED, *SIZES[::-1])},
+    f"preference {SHIPPED}": {"count": SHIPPED},
     "extras": {"count": SHIPPED, "extras": True},
+    **{f"preference {n}": {"count": n} for n in SIZES[::-1]},
     **{f"{k} {n}": {"kind": k, "count": n} for k in KINDS[1:] for n in KIND_SIZES},
     **{f"offset {x}": {"kind": "rating", "offset": x} for x in (0.5, 1.0, 2.0)},
     "whole": {"kind": "correction", "change": "whole"},
-    "rivals 1000": {"kind": "correction", "change": "rivals"},
     "shuffled": {"count": 3000, "change": "shuffled"},
     **{f"knob {x} {k}": {"kind": k, "count": KNOB_SIZE, "rationality": x} for x, k in TURNED},
     "density ratio": {"count": 0, "seeds": (0,)},
+    "rivals 1000": {"kind": "correction", "change": "rivals"},
 }
 
 

@@ -24,15 +24,12 @@ def measure():
     """Take four steps of PPO with the default dials; print the median seconds of the last three."""
     from rlhf_lite import models, ppo, rewards
     from rlhf_lite.runtime import DATA
-    from rlhf_lite.world import draw_prompts
-    from rlhf_lite.world import World
+    from rlhf_lite.world import World, draw_prompts
 
     model, tokenizer = models.load(DATA / "models" / "base")
-    judge, _ = rewards.load_reward(DATA / "models" / "reward")
+    score = rewards.load(DATA / "models" / "reward")
     prompts = sorted(set(draw_prompts(World(), 84)))
-    run = ppo.PPORun(
-        model, None, tokenizer, prompts, lambda texts: rewards.score(judge, tokenizer, texts)
-    )
+    run = ppo.PPORun(model, None, tokenizer, prompts, score)
     seconds = [run.advance().seconds for _ in range(4)]
     print(f"{statistics.median(seconds[1:]):.2f}")
 

@@ -67,15 +67,12 @@ def side_ours(task):
 
     torch.set_num_threads(task["threads"])
     policy, tokenizer = models.load(task["base"])
-    judge, _ = rewards.load_reward(task["reward"])
+    score = rewards.load(task["reward"])
     bfloat16 = task["precision"] == "bfloat16"
     config = PPOConfig(
         **task["settings"], steps=task["steps"], seed=task["seed"], bfloat16=bfloat16
     )
-    run = PPORun(
-        policy, None, tokenizer, task["prompts"],
-        lambda texts: rewards.score(judge, tokenizer, texts), config,
-    )  # fmt: skip
+    run = PPORun(policy, None, tokenizer, task["prompts"], score, config)
     notes = {"bfloat16 used": bfloat16 and has_bfloat16(policy.device), "loaded MB": memory()}
     stamps, tokens = [time.perf_counter()], []
     for step in run:
@@ -229,8 +226,7 @@ def run_arm(python, task):
 def measure(python, args, folder):
     """Run all arms in turn, each round beginning with another; return {arm: [a dict a round]}."""
     from rlhf_lite.runtime import DATA
-    from rlhf_lite.world import draw_prompts
-    from rlhf_lite.world import World
+    from rlhf_lite.world import World, draw_prompts
 
     shared = {
         "base": str(DATA / "models" / "base"), "reward": str(DATA / "models" / "reward"),
@@ -314,9 +310,7 @@ def report(found, args):
             "attention of TRL": args.trl_attention or "its default",
         }  # fmt: skip
         command = shlex.join(["python", "tests/bench/trl_speed.py", *sys.argv[1:]])
-        print(
-            "wrote", records.write("trl_speed", results, command, list(range(args.rounds)))
-        )
+        print("wrote", records.write("trl_speed", results, command, list(range(args.rounds))))
 
 
 def main():
