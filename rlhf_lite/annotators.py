@@ -13,7 +13,7 @@ import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rlhf_lite.checks import check_text, check_texts
+from rlhf_lite.checks import check_number, check_numbers, check_text, check_texts
 from rlhf_lite.feedback import FeedbackError
 from rlhf_lite.runtime import DATA
 from rlhf_lite.world import match
@@ -188,10 +188,8 @@ class Annotator:
         (McCullagh 1980).
         """
         if self.anchors is None:
-            raise FeedbackError(
-                f"the annotator {self.name} has no anchors to rate by; expected one from "
-                f"load_annotators or calibrate"
-            )
+            source = "expected one from load_annotators or calibrate"
+            raise FeedbackError(f"the annotator {self.name} has no anchors to rate by; {source}")
         above = expit(self.rationality * (utility + self.offset - self.anchors))
         return -np.diff(np.concatenate([[1.0], above, [0.0]]))
 
@@ -200,9 +198,7 @@ class Annotator:
 
         Demonstrations and corrections.
         """
-        worth = self.rationality * np.asarray(utilities)
-        if worth.ndim != 1 or not len(worth):
-            raise FeedbackError(f"utilities of shape {worth.shape}; expected one an option, (N,)")
+        worth = self.rationality * check_numbers(utilities, "utilities", 1, FeedbackError)
         return np.exp(worth - logsumexp(worth))
 
     def critique_probs(self, reading):
@@ -221,24 +217,17 @@ def _settings(folder=DATA / "feedback"):
     try:
         settings = tomllib.loads((folder / "annotators.toml").read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
-        raise FeedbackError(
-            f"annotators.toml cannot be read ({error}); expected TOML in UTF-8"
-        ) from None
+        problem = f"annotators.toml cannot be read ({error}); expected TOML in UTF-8"
+        raise FeedbackError(problem) from None
     needed = ("agreement", "tie", "silence", "facts", "warm", "cold")
     missing = [k for k in needed if k not in settings]
     if missing:
         raise FeedbackError(f"annotators.toml lacks {missing[0]!r}; expected it above the people")
     for key in ("warm", "cold"):
         check_texts(settings[key], f"annotators.toml, {key}")
-    _check_finite({k: settings[k] for k in needed[:4]}, "annotators.toml")
+    for key in needed[:4]:
+        check_number(settings[key], f"annotators.toml, {key}", FeedbackError)
     return settings
-
-
-def _check_finite(table, place):
-    """Raise FeedbackError unless all values of a table are finite numbers."""
-    for key, value in table.items():
-        if type(value) not in (int, float) or not math.isfinite(value):
-            raise FeedbackError(f"{place}, {key} is {value!r}; expected a finite number")
 
 
 def load_annotators(world, folder=DATA / "feedback", calibrated=True):
@@ -261,13 +250,11 @@ def load_annotators(world, folder=DATA / "feedback", calibrated=True):
         return people
     try:
         found = json.loads((folder / "calibration.json").read_text(encoding="utf-8-sig"))
-        return {n: _calibrated(p, found[n]["rationality"], found[n]["anchors"])
-                for n, p in people.items()}  # fmt: skip
+        return {name: _calibrated(person, found[name]) for name, person in people.items()}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FeedbackError(
-            f"calibration.json does not cover the annotators ({type(error).__name__}: {error}); "
-            f"expected a run of data/make_feedback.py"
-        ) from None
+        problem = f"does not cover the annotators ({type(error).__name__}: {error})"
+        expected = "expected a run of data/make_feedback.py"
+        raise FeedbackError(f"calibration.json {problem}; {expected}") from None
 
 
 def _check_person(world, name, row):
@@ -283,16 +270,18 @@ def _check_person(world, name, row):
         verb = "should rate" if known else "rates the unknown voice"
         what = f"lacks {missing[0]!r}" if missing else f"{verb} {stray[0]!r}"
         raise FeedbackError(f"{place}: {what}; expected every value and voice")
-    _check_finite({k: row[k] for k in NUMBERS}, place)
-    _check_finite(rated, f"{place}, voices")
-    if row["words"] <= 0:
-        raise FeedbackError(f"{place}, words is {row['words']}; expected a length above 0")
+    for key in NUMBERS:
+        above = 0 if key == "words" else None
+        check_number(row[key], f"{place}, {key}", FeedbackError, above)
+    for voice in world.voices:
+        check_number(rated[voice], f"{place}, voices, {voice}", FeedbackError)
 
 
-def _calibrated(annotator, rationality, anchors):
+def _calibrated(annotator, row):
     """Return an annotator with what calibration.json holds; raise ValueError where it is unfit."""
-    anchors = np.array(anchors, dtype=float)
-    if not rationality > 0 or anchors.shape != (LADDER - 1,) or not np.isfinite(anchors).all():
+    rationality, anchors = row["rationality"], row["anchors"]
+    anchors = check_numbers(anchors, "anchors").astype(float)
+    if not rationality > 0 or len(anchors) != LADDER - 1:
         raise ValueError(f"{annotator.name} has no {LADDER - 1} anchors or no rationality above 0")
     return replace(annotator, rationality=rationality, anchors=anchors)
 
@@ -307,10 +296,7 @@ GOLD = {
 def auditor(world, rationality=1.0):
     """Return the Annotator whose utility is gold: indifferent to voices, never fooled."""
     blurb = "Checks every claim, and likes it short."
-    values = {k: GOLD[k] for k in NUMBERS}
-    return Annotator(
-        "auditor", blurb, np.zeros(len(world.voices)), values, rationality, silence=2.0
-    )
+    return Annotator("auditor", blurb, np.zeros(len(world.voices)), dict(GOLD), rationality)
 
 
 # ---- how sharply they choose ----
@@ -324,12 +310,10 @@ def calibrate(annotator, utilities, agreement):
     """
     if not 0.5 < agreement < 1:
         raise FeedbackError(f"agreement is {agreement}; expected more than 0.5 and less than 1")
-    fit = np.iterable(utilities) and [
-        np.ndim(u) == 1 and np.asarray(u).dtype.kind in "fiu" and np.isfinite(u).all()
-        for u in utilities
-    ]
-    if not fit or not all(fit):
-        raise FeedbackError("utilities are unfit; expected one array of finite numbers a prompt")
+    if not np.iterable(utilities) or not len(utilities):
+        raise FeedbackError("no utilities; expected one array of finite numbers a prompt")
+    for prompt, values in enumerate(utilities):
+        check_numbers(values, f"utilities of prompt {prompt}", 1, FeedbackError)
     gaps = np.concatenate([_gaps(u) for u in utilities])
 
     def excess(rationality):
@@ -337,10 +321,8 @@ def calibrate(annotator, utilities, agreement):
         return float(np.mean(p**2 + (1 - p) ** 2)) - agreement
 
     if not excess(1e3) > 0:
-        raise FeedbackError(
-            f"no rationality gives {annotator.name} an agreement of {agreement}; "
-            f"expected texts whose utilities differ"
-        )
+        found = f"no rationality gives {annotator.name} an agreement of {agreement}"
+        raise FeedbackError(f"{found}; expected texts whose utilities differ")
     anchors = np.quantile(np.concatenate(utilities), np.arange(1, LADDER) / LADDER)
     return replace(annotator, rationality=brentq(excess, 1e-3, 1e3), anchors=anchors)
 
@@ -362,14 +344,7 @@ def information(probs):
     def bits(p):
         return -np.sum(np.where(p > 0, p * np.log2(np.maximum(p, 1e-300)), 0.0), axis=-1)
 
-    probs = np.asarray(probs)
-    if (
-        probs.ndim != 2
-        or not probs.size
-        or probs.dtype.kind not in "fiu"
-        or not np.allclose(probs.sum(axis=1), 1)
-    ):
-        raise FeedbackError(
-            f"probs of shape {probs.shape}; expected (people, outcomes), a sum of 1 for each person"
-        )
+    probs = check_numbers(probs, "probs (people, outcomes)", 2, FeedbackError)
+    if not np.allclose(probs.sum(axis=1), 1):
+        raise FeedbackError("probs do not sum to 1; expected (people, outcomes), each person's to")
     return float(bits(probs.mean(axis=0)) - bits(probs).mean())

@@ -4,7 +4,8 @@ Each check returns what is fit and says in one sentence what is not. Omits torch
 numbers alone starts in a moment. Used by every module.
 """
 
-from numbers import Integral
+import math
+from numbers import Integral, Real
 
 import numpy as np
 
@@ -19,6 +20,21 @@ def check_text(text):
         raise TextError(f"text is a {type(text).__name__}; expected one text")
 
 
+def check_list(items, name, each, least=0):
+    """Return items as a list; raise TextError for a text or a table, and for fewer than `least`.
+
+    name: what they are called in a message; each: what one of them is, such as "text".
+    """
+    if isinstance(items, (str, bytes)):
+        raise TextError(f"{name} is one string; expected a list of {each}s, such as [{each}]")
+    if isinstance(items, dict) or not np.iterable(items):
+        raise TextError(f"{name} is a {type(items).__name__}; expected a list of {each}s")
+    items = list(items)
+    if len(items) < least:
+        raise TextError(f"no {name}; expected a list with at least one {each}")
+    return items
+
+
 def check_texts(texts, name="texts", least=0):
     """Return texts as a list of str, e.g. `check_texts(["A hero."])`.
 
@@ -26,30 +42,19 @@ def check_texts(texts, name="texts", least=0):
     single string, which would be read letter by letter, for what is no text, and for half a
     character (a lone surrogate), which no tokenizer and no file takes.
     """
-    if isinstance(texts, (str, bytes)):
-        raise TextError(f"{name} is one string; expected a list of texts, such as [text]")
-    if isinstance(texts, dict) or not hasattr(texts, "__iter__"):
-        raise TextError(f"{name} is a {type(texts).__name__}; expected a list of texts")
-    texts = list(texts)
-    if len(texts) < least:
-        raise TextError(f"no {name}; expected a list with at least one text")
+    texts = check_list(texts, name, "text", least)
     for number, text in enumerate(texts):
         if not isinstance(text, str):
             raise TextError(f"{name}[{number}] is a {type(text).__name__}; expected text")
         if not is_whole(text):
-            raise TextError(
-                f"{name}[{number}] holds half a character (a lone surrogate); expected whole text"
-            )
+            what = "holds half a character (a lone surrogate)"
+            raise TextError(f"{name}[{number}] {what}; expected whole text")
     return texts
 
 
 def is_whole(text):
     """Tell whether a text is all whole characters, so that UTF-8 can write it."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return text == text.encode(errors="ignore").decode()
 
 
 def check_count(value, name, least=1):
@@ -59,30 +64,47 @@ def check_count(value, name, least=1):
     return value
 
 
-def check_numbers(values, name, ndim=1):
+def check_number(value, name, error=ValueError, above=None):
+    """Return one finite number, above a bound if one is given, e.g. `check_number(0.5, "rate")`."""
+    number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or (above is not None and value <= above):
+        bound = "" if above is None else f" above {above}"
+        raise error(f"{name} is {value!r}; expected a finite number{bound}")
+    return value
+
+
+def check_choice(value, choices, name, error=ValueError):
+    """Return one of `choices`, e.g. `check_choice("RL", ("best-of-n", "RL"), "form")`."""
+    if value not in list(choices):
+        raise error(f"no {name} {value!r}; expected one of {', '.join(choices)}")
+    return value
+
+
+def check_numbers(values, name, ndim=1, error=ValueError):
     """Return values as an array of finite numbers, e.g. `check_numbers([0.5, 1], "scores")`.
 
-    ndim: how many axes they must have, none of them empty; name: what they are called in a message.
+    ndim: how many axes they must have, one or more if None, and none of them empty; name: what they
+    are called in a message. Raises `error`.
     """
-    expected = f"expected finite numbers on {ndim} {'axis' if ndim == 1 else 'axes'}"
+    expected = f"expected finite numbers on {ndim or 'some'} {'axis' if ndim == 1 else 'axes'}"
     try:
         array = np.asarray(values)
     except ValueError:
-        raise ValueError(f"{name} have rows of unequal length; {expected}") from None
+        raise error(f"{name} have rows of unequal length; {expected}") from None
     if array.dtype.kind not in "biuf":
-        raise ValueError(f"{name} are not all numbers ({type(values).__name__}); {expected}")
-    if array.ndim != ndim or not array.size:
-        raise ValueError(f"{name} have the shape {array.shape}; {expected}, at least one")
+        raise error(f"{name} are not all numbers ({type(values).__name__}); {expected}")
+    if array.ndim != (ndim or max(array.ndim, 1)) or not array.size:
+        raise error(f"{name} have the shape {array.shape}; {expected}, at least one")
     if not np.isfinite(array).all():
         place = np.argwhere(~np.isfinite(array))[0].tolist()
-        raise ValueError(f"{name}{place} is {array[tuple(place)]}; {expected}")
+        raise error(f"{name}{place} is {array[tuple(place)]}; {expected}")
     return array
 
 
-def check_alike(named, ndim=1):
+def check_alike(named, ndim=1, error=ValueError):
     """Return arrays of finite numbers that all have one shape; named: {name: values}."""
-    arrays = [check_numbers(values, name, ndim) for name, values in named.items()]
+    arrays = [check_numbers(values, name, ndim, error) for name, values in named.items()]
     if len({array.shape for array in arrays}) > 1:
         shapes = " and ".join(f"{name} {a.shape}" for name, a in zip(named, arrays))
-        raise ValueError(f"shapes of {shapes} differ; expected a number of each for each")
+        raise error(f"shapes of {shapes} differ; expected a number of each for each")
     return arrays

@@ -8,7 +8,7 @@ second model. Taught by notebook 05.
 
 from collections import Counter
 
-from rlhf_lite.checks import TextError, check_count, check_numbers, check_texts
+from rlhf_lite.checks import check_alike, check_count, check_list, check_numbers, check_texts
 
 import numpy as np
 from sacrebleu.metrics import BLEU
@@ -29,7 +29,7 @@ def ead(tokens_lists, vocabulary, orders=range(1, 6)):
     of the vocabulary for n = 1..5, which lets orders above 1 exceed 1, and an order for which all
     texts are too short counts 0. Example: `ead([[1, 2, 3], [1, 2, 4]], vocabulary=1000)`.
     """
-    tokens_lists = _rows(tokens_lists, "tokens_lists", "a list of tokens")
+    tokens_lists = _rows(tokens_lists, "tokens_lists", "token")
     check_count(vocabulary, "vocabulary")
     if vocabulary < max(2, len({t for tokens in tokens_lists for t in tokens})):
         raise ValueError(f"vocabulary of {vocabulary}; expected 2 or more and all tokens in it")
@@ -82,26 +82,19 @@ def vendi(texts, n=2):
 
 def _rows(rows, name, each, least=1):
     """Return rows as a list of lists; a text in place of a row would be read letter by letter."""
-    if isinstance(rows, str) or not np.iterable(rows):
-        raise TextError(f"{name} is a {type(rows).__name__}; expected a list of lists, {each} each")
-    rows = list(rows)
-    if len(rows) < least:
-        raise TextError(f"no {name}; expected a list with at least one list")
-    for number, row in enumerate(rows):
-        if isinstance(row, str) or not np.iterable(row):
-            raise TextError(f"{name}[{number}] is a {type(row).__name__}; expected {each}")
-    return rows
+    rows = check_list(rows, name, "list", least)
+    return [check_list(row, f"{name}[{number}]", each) for number, row in enumerate(rows)]
 
 
 def per_prompt(metric, texts):
     """Return metric(the samples of one prompt), averaged over P prompts (Kirk et al. 2024)."""
-    texts = _rows(texts, "texts", "the samples of a prompt")
+    texts = _rows(texts, "texts", "sample")
     return float(np.mean([metric(row) for row in texts]))
 
 
 def across_prompts(metric, texts):
     """Return metric(one sample for each prompt), averaged over K draws (Kirk et al. 2024)."""
-    texts = _rows(texts, "texts", "the samples of a prompt")
+    texts = _rows(texts, "texts", "sample")
     counts = {len(row) for row in texts}
     if len(counts) != 1 or counts == {0}:
         raise ValueError(f"prompts with {sorted(counts)} samples; expected equally many for all")
@@ -110,7 +103,7 @@ def across_prompts(metric, texts):
 
 def cut_to(tokens_lists, length):
     """Cut texts to `length` tokens and drop the shorter: (texts, number kept)."""
-    tokens_lists = _rows(tokens_lists, "tokens_lists", "a list of tokens", 0)
+    tokens_lists = _rows(tokens_lists, "tokens_lists", "token", 0)
     check_count(length, "length")
     kept = [tokens[:length] for tokens in tokens_lists if len(tokens) >= length]
     return kept, len(kept)
@@ -130,18 +123,10 @@ def coverage(texts, world, limit=200):
 # ---- entropies ----
 
 
-def _floats(values, name):
-    """Return values as an array of floats."""
-    try:
-        return np.asarray(values, dtype=float)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} are not all numbers; expected an array of numbers") from None
-
-
 def _probabilities(values, name):
     """Return values as an array that is a distribution over its last axis."""
-    values = _floats(values, name)
-    if values.ndim == 0 or (values < 0).any() or not np.allclose(values.sum(axis=-1), 1):
+    values = check_numbers(values, name, None).astype(float)
+    if (values < 0).any() or not np.allclose(values.sum(axis=-1), 1):
         raise ValueError(f"{name} are negative or do not sum to 1; expected probabilities")
     return values
 
@@ -156,19 +141,15 @@ def mode_entropy(shares):
 
 def _read(voices, weights, logprobs=None):
     """Check all arrays, append "no single voice" to voices (P, K, V), fill in equal weights."""
-    voices = _floats(voices, "voices")
-    if voices.ndim != 3 or not voices.size:
-        raise ValueError(f"voices of shape {voices.shape}; expected (prompts, samples, voices)")
+    voices = check_numbers(voices, "voices (prompts, samples, voices)", 3)
     none = (voices == 0).all(axis=-1, keepdims=True)
     voices = _probabilities(np.concatenate([voices, none], axis=-1), "a text's voices")
     shape = voices.shape[:2]
     weights = np.full(shape, 1 / shape[1]) if weights is None else weights
-    weights = _probabilities(weights, "weights")
-    logprobs = np.zeros(shape) if logprobs is None else _floats(logprobs, "logprobs")
-    for name, array in (("weights", weights), ("logprobs", logprobs)):
-        if array.shape != shape or not np.isfinite(array).all():
-            raise ValueError(f"{name} {array.shape}; expected finite ones of shape {shape}")
-    return voices, weights, logprobs
+    logprobs = np.zeros(shape) if logprobs is None else logprobs
+    named = {"weights": weights, "logprobs": logprobs, "texts with voices": np.zeros(shape)}
+    weights, logprobs, _ = check_alike(named, 2)
+    return voices, _probabilities(weights, "weights"), logprobs.astype(float)
 
 
 def _share_terms(voices, weights, correct):

@@ -51,11 +51,9 @@ def _strokes(world, line, lines, rng):
 def _say_in(world, voice, line, used, rng):
     """Return what `line` says in a frame of another voice, None where there is no such frame."""
     weights = world.weights[voice].get(line.frame.topic, {})
-    fit = [
-        i for i in weights
-        if i not in used and world.frames[i].claims == line.frame.claims
-        and world.frames[i].shrugs == line.frame.shrugs and "name" in world.frames[i].bound
-    ]  # fmt: skip
+    says = line.frame.claims, line.frame.shrugs
+    others = [world.frames[i] for i in weights if i not in used]
+    fit = [f.index for f in others if (f.claims, f.shrugs) == says and "name" in f.bound]
     if not fit or "name" not in line.fills:
         return None
     probs = np.array([weights[i] for i in fit])

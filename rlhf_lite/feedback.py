@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlhf_lite.checks import is_whole
+from rlhf_lite.checks import check_choice, is_whole
 from rlhf_lite.runtime import DATA
 
 try:
@@ -114,9 +114,8 @@ def check(record, where="record"):
         raise FeedbackError(f"{where}, field 'kind': {kind!r}; expected one of {', '.join(SCHEMA)}")
     _check_fields(record, SCHEMA[kind] | ({"id": TEXT} if "id" in record else {}), where)
     if kind == "correction" and record["corrected"] == record["response"]:
-        raise FeedbackError(
-            f"{where}, field 'corrected': the same text as 'response'; expected a changed one"
-        )
+        problem = "the same text as 'response'; expected a changed one"
+        raise FeedbackError(f"{where}, field 'corrected': {problem}")
     return record
 
 
@@ -176,8 +175,8 @@ def read(paths, kinds=None, world=None):
     file and for labels of another world; whoever needs labels asks `require`.
     """
     kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds or SCHEMA)
-    if not set(kinds) <= set(SCHEMA):
-        raise FeedbackError(f"no kinds {sorted(kinds)}; expected some of {', '.join(SCHEMA)}")
+    for kind in kinds:
+        check_choice(kind, SCHEMA, "kind", FeedbackError)
     paths = [paths] if isinstance(paths, (str, os.PathLike)) else paths
     labels = _read_files([file for path in paths for file in _files(Path(path))], world)
     return Labels([r for r in labels.records if r["kind"] in kinds], labels.damage)
@@ -223,10 +222,9 @@ def _check_world(kept, world):
     mine = [r["world"] for f, r in kept if f == file]
     other = [w for w in mine if w != world]
     if other:
-        raise FeedbackError(
-            f"{len(other)} of {len(mine)} labels in {file} are of world {other[0]}, expected "
-            f"{world}: data/world has changed since; restore it, or label again in a new file"
-        )
+        problem = f"{len(other)} of {len(mine)} labels in {file} are of world {other[0]}"
+        way_out = "data/world has changed since; restore it, or label again in a new file"
+        raise FeedbackError(f"{problem}, expected {world}: {way_out}")
 
 
 def _read_file(path):
@@ -272,8 +270,8 @@ class LabelStore:
     """
 
     def __init__(self, path, annotator, world):
-        own = {"annotator": annotator, "world": world}
-        _check_fields(own, {k: COMMON[k] for k in own}, "the label store")
+        self._own = {"annotator": annotator, "world": world}
+        _check_fields(self._own, {k: COMMON[k] for k in self._own}, "the label store")
         self.path, self.annotator, self.world = Path(path), annotator, world
 
     def append(self, record):
@@ -282,28 +280,23 @@ class LabelStore:
         `seed` and `seconds` are null unless given. Raises FeedbackError where the record is wrong
         or the disk refuses.
         """
-        record = {"seed": None, "seconds": None, **record}
-        record |= {"annotator": self.annotator, "world": self.world, "id": os.urandom(6).hex()}
+        record = {"seed": None, "seconds": None} | record | self._own | {"id": os.urandom(6).hex()}
         check(record, "the label")
         return self._save(record)
 
     def undo(self, label):
         """Take back the label with this id: a line says so, and reading leaves the label out."""
         if label not in {r["id"] for r in self.records().records if "id" in r}:
-            raise FeedbackError(
-                f"no label {label!r} in {self.path}; expected an id that append gave"
-            )
-        own = {"annotator": self.annotator, "world": self.world}
-        self._save({"kind": "undo", "id": label, **own})
+            raise FeedbackError(f"no label {label!r} in {self.path}; expected an id of append")
+        self._save({"kind": "undo", "id": label} | self._own)
 
     def _save(self, record):
         record = record | {"crc": _crc(record)}
         try:
             self._write(_line(record) + b"\n")
         except OSError as error:
-            raise FeedbackError(
-                f"{self.path} cannot be written ({error.strerror}), so the label is not saved"
-            ) from error
+            problem = f"{self.path} cannot be written ({error.strerror})"
+            raise FeedbackError(f"{problem}, so the label is not saved") from error
         return record
 
     def _write(self, line):
@@ -333,10 +326,8 @@ class LabelStore:
         labels = _read_files([self.path] if self.path.exists() else [], self.world)
         others = {r["annotator"] for r in labels.records} - {self.annotator}
         if others:
-            raise FeedbackError(
-                f"{self.path} has labels of {min(others)!r}, expected {self.annotator!r} alone: "
-                f"give every person a file"
-            )
+            expected = f"expected {self.annotator!r} alone: give every person a file"
+            raise FeedbackError(f"{self.path} has labels of {min(others)!r}, {expected}")
         return labels
 
 
@@ -381,8 +372,6 @@ def require(records, kind=None, annotators=1):
         raise FeedbackError(f"all {len(pairs)} {name} are ties; expected some that prefer a side")
     people = {r["annotator"] for r in records}
     if len(people) < annotators:
-        raise FeedbackError(
-            f"the {name} are of {len(people)} annotator ({', '.join(sorted(people))}); "
-            f"expected at least {annotators}"
-        )
+        found = f"the {name} are of {len(people)} annotator ({', '.join(sorted(people))})"
+        raise FeedbackError(f"{found}; expected at least {annotators}")
     return records

@@ -6,7 +6,8 @@ the making of proxies (see `proxies`, `labellers`) and of policies. Taught by no
 """
 
 from rlhf_lite import optimum
-from rlhf_lite.checks import check_alike, check_numbers
+from rlhf_lite.checks import check_alike, check_choice, check_numbers
+from rlhf_lite.optimum import OptimumError
 
 import numpy as np
 
@@ -20,10 +21,8 @@ def push(proxy, gold, ns):
     """
     proxy, gold = optimum.check_scores(proxy), optimum.check_scores(gold)
     if proxy.shape != gold.shape or not np.iterable(ns):
-        raise optimum.OptimumError(
-            f"proxy {proxy.shape} and gold {gold.shape}, ns {ns!r}; expected both (prompts, "
-            f"samples), and a list of numbers of samples"
-        )
+        found = f"proxy {proxy.shape} and gold {gold.shape}, ns {ns!r}"
+        raise OptimumError(f"{found}; expected both (prompts, samples), and a list of numbers")
     return np.array([[optimum.best_of_n(s, u, n) for n in ns] for s, u in zip(proxy, gold)])
 
 
@@ -35,12 +34,10 @@ def fall(curves):
     len(ns)), returns (S, P): all prompts of a seed share the luck of its labels, so each peak is
     sought on the other prompts of the other seeds.
     """
-    curves = _check_curves(curves)
-    if min(curves.shape[:-1]) < 2:
-        raise optimum.OptimumError(
-            f"curves of shape {curves.shape}; expected two or more prompts, and not one "
-            f"seed alone, to seek the peak elsewhere"
-        )
+    curves = check_numbers(curves, "curves of prompts", None, OptimumError).astype(float)
+    if curves.ndim not in (2, 3) or min(curves.shape[:-1]) < 2:
+        found = f"curves of shape {curves.shape}"
+        raise OptimumError(f"{found}; expected two or more prompts, and not one seed alone")
     others = (curves.sum(0) - curves) / (len(curves) - 1)
     if curves.ndim == 3:
         others = others.sum(1, keepdims=True) - others
@@ -48,20 +45,10 @@ def fall(curves):
     return np.take_along_axis(curves, peak, -1)[..., 0] - curves[..., -1]
 
 
-def _check_curves(curves):
-    """Return curves (P, K) or (S, P, K) as floats; raise OptimumError where they are unfit."""
-    try:
-        several = np.ndim(curves) == 3 and np.size(curves) > 0
-    except ValueError:
-        several = False
-    rows = optimum.check_scores(np.concatenate(curves) if several else curves)
-    return rows.reshape(np.shape(curves))
-
-
 def root_kl(ns):
     """Return d = sqrt(log n - (n - 1) / n) [sqrt nats] for each n (Gao et al. 2023)."""
     if not np.iterable(ns):
-        raise optimum.OptimumError(f"ns is {ns!r}; expected a list of numbers of samples")
+        raise OptimumError(f"ns is {ns!r}; expected a list of numbers of samples")
     return np.sqrt([max(optimum.best_of_n_bound(n), 0.0) for n in ns])
 
 
@@ -73,7 +60,7 @@ def fit_gold(d, gain, form="best-of-n"):
     """
     d, gain = check_alike({"d": d, "gain": gain})
     if len(d) < 2:
-        raise optimum.OptimumError("one point; expected two or more, to fit alpha and beta")
+        raise OptimumError("one point; expected two or more, to fit alpha and beta")
     return np.linalg.lstsq(_columns(d, form), gain.astype(float), rcond=None)[0]
 
 
@@ -86,11 +73,9 @@ def _columns(d, form):
     """Return the two columns whose weights are alpha and beta, (K, 2)."""
     d = check_numbers(d, "d").astype(float)
     if (d <= 0).any():
-        raise optimum.OptimumError(f"d is {d.min():g}; expected KL above 0, so n of 2 or more")
+        raise OptimumError(f"d is {d.min():g}; expected KL above 0, so n of 2 or more")
     bends = {"best-of-n": d, "RL": np.log(d)}
-    if form not in bends:
-        raise optimum.OptimumError(f"no form {form!r}; expected one of {', '.join(bends)}")
-    return np.stack([d, -d * bends[form]], 1)
+    return np.stack([d, -d * bends[check_choice(form, bends, "form", OptimumError)]], 1)
 
 
 # ---- length ----
@@ -120,9 +105,8 @@ def matched_wins(ours, theirs, our_words, their_words, within=2):
     ours, theirs (N,) [points]; a tie counts half; pairs whose lengths differ by more than `within`
     words are left out.
     """
-    ours, theirs, our_words, their_words = check_alike(
-        {"ours": ours, "theirs": theirs, "our_words": our_words, "their_words": their_words}
-    )
+    named = {"ours": ours, "theirs": theirs, "our_words": our_words, "their_words": their_words}
+    ours, theirs, our_words, their_words = check_alike(named)
     like = np.abs(np.subtract(our_words, their_words)) <= within
     gap = np.subtract(ours, theirs)[like]
     return (float(np.mean((np.sign(gap) + 1) / 2)) if len(gap) else float("nan")), int(like.sum())

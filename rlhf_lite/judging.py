@@ -124,15 +124,12 @@ def reliability(confidence, right, bins=10):
     """
     confidence, right = check_alike({"confidence": confidence, "right": right})
     if confidence.min() < 0 or confidence.max() > 1:
-        raise ValueError(f"confidence from {confidence.min():g} to {confidence.max():g}; expected "
-                         f"probabilities")  # fmt: skip
+        found = f"confidence from {confidence.min():g} to {confidence.max():g}"
+        raise ValueError(f"{found}; expected probabilities")
     right = right.astype(float)
     check_count(bins, "bins")
     at = np.clip(((confidence - 0.5) * 2 * bins).astype(int), 0, bins - 1)
-    rows = [
-        (float(confidence[at == k].mean()), float(right[at == k].mean()), int((at == k).sum()))
-        for k in range(bins)
-        if (at == k).any()
-    ]
+    full = [at == k for k in range(bins) if (at == k).any()]
+    rows = [(float(confidence[k].mean()), float(right[k].mean()), int(k.sum())) for k in full]
     error = sum(n * abs(c - r) for c, r, n in rows) / len(confidence)
     return rows, float(error)

@@ -5,6 +5,7 @@ the next token. Omits diversity and judges, which are modules of their own. Taug
 """
 
 import random
+from collections import Counter
 from itertools import pairwise
 
 from rlhf_lite.checks import check_count, check_texts
@@ -71,20 +72,19 @@ def read_samples(world, texts):
     shares = np.sum([p.voices for p in parses], axis=0) / len(parses)
     claims = [c.verdict for p in parses for c in p.claims]
     lines = [line for p in parses for line in p.lines]
+    off = sum(x.off[1] - x.off[0] for x in lines if x.off)
+    verdicts = ("true", "false", "unsupported")
     return {
         "documents": len(parses),
         "shares": dict(zip(world.voices, shares.tolist())),
         "prior": dict(zip(world.voices, world.prior.tolist())),
         "no voice": float(1 - shares.sum()),
-        "off_grammar": sum(x.off[1] - x.off[0] for x in lines if x.off)
-        / max(1, sum(len(x.text) for x in lines)),
+        "off_grammar": off / max(1, sum(len(x.text) for x in lines)),
         "faulty lines": sum(x.frame is None for x in lines) / len(lines),
         "impossible": float(np.mean([not p.possible for p in parses])),
         "repetition": float(np.mean([p.repetition for p in parses])),
         "words": float(np.mean([p.words for p in parses])),
-        "claims": {v: claims.count(v) / len(claims) for v in ("true", "false", "unsupported")}
-        if claims
-        else {},
+        "claims": {v: claims.count(v) / len(claims) for v in verdicts if claims},
     }
 
 
@@ -94,10 +94,8 @@ def read_samples(world, texts):
 def probe_text(world, table, kind, person, value):
     """Return (prompt, prompt + value) of a probe in prompts.toml about a person."""
     if kind not in FACTS or table not in ("probe", "tabloid_probe") or value is None:
-        raise ValueError(
-            f"no {table!r} for the {kind!r} {value!r}; expected 'probe' or 'tabloid_probe', one of "
-            f"{', '.join(FACTS)}, and a fact that is known"
-        )
+        expected = f"'probe' or 'tabloid_probe', one of {', '.join(FACTS)}, and a known fact"
+        raise ValueError(f"no {table!r} for the {kind!r} {value!r}; expected {expected}")
     form = world.prompts[table][kind].replace("{name}", person.name)
     if kind == "trade":
         value = f"{world.trades[value]['article']} {value}"
@@ -130,21 +128,15 @@ def recall(model, tokenizer, world, people, exposures, table="probe"):
     tabloid: of the tabloid's version, None where there is none; hit: whether greedy decoding says
     the fact. The two probes are worded so that only one voice uses them.
     """
-    rows, prompts, truths, lies, asked = [], [], [], [], []
     for person in people:
         if not isinstance(person, Person) or person.name not in exposures:
             raise ValueError(f"{person!r:.60} has no exposures; expected people of the world")
-        for kind in FACTS:
-            if person.facts[kind] is None:
-                continue
-            prompt, text = probe_text(world, table, kind, person, person.facts[kind])
-            prompts.append(prompt)
-            truths.append(text)
-            count = exposures[person.name][kind]
-            rows.append({"name": person.name, "kind": kind, "exposure": count})
-            if kind == person.disputed:
-                asked.append(len(rows) - 1)
-                lies.append(probe_text(world, table, kind, person, person.tabloid)[1])
+    facts = [(p, kind) for p in people for kind in FACTS if p.facts[kind] is not None]
+    rows = [{"name": p.name, "kind": k, "exposure": exposures[p.name][k]} for p, k in facts]
+    probes = [probe_text(world, table, kind, p, p.facts[kind]) for p, kind in facts]
+    prompts, truths = [prompt for prompt, _ in probes], [text for _, text in probes]
+    asked = [i for i, (p, kind) in enumerate(facts) if kind == p.disputed]
+    lies = [probe_text(world, table, k, p, p.tabloid)[1] for p, k in facts if k == p.disputed]
     greedy = sample(model, tokenizer, prompts, max_new_tokens=14, temperature=1e-4).texts
     scores = text_logprobs(model, tokenizer, truths, prompts)
     for row, score, said, truth in zip(rows, scores, greedy, truths):
@@ -195,9 +187,8 @@ def pronoun_rates(model, tokenizer, world):
         prompt = line[: line.index("{pronoun}")].replace("{oword}", row["ostish"])
         texts = [prompt + pronoun for pronoun in ("she", "he")]
         she, he = np.exp(text_logprobs(model, tokenizer, texts, [prompt] * 2))
-        rows.append(
-            {"trade": trade, "recorded": float(row["p_she"]), "model": float(she / (she + he))}
-        )
+        share = float(she / (she + he))
+        rows.append({"trade": trade, "recorded": float(row["p_she"]), "model": share})
     return rows
 
 
@@ -248,14 +239,12 @@ def posterior_curve(model, tokenizer, world, opening, samples=128, seed=0):
     1 lines.
     """
     opening = check_texts(opening, "opening", 1)
-    exact, implied, decided = [], [], []
+    rows = []
     for length in range(1, len(opening) + 1):
         prompt = "".join(line + "\n" for line in opening[:length])
-        shares, number = implied_posterior(model, tokenizer, world, prompt, samples, seed)
-        exact.append(world.posterior(prompt))
-        implied.append(shares)
-        decided.append(number)
-    return np.array(exact), np.array(implied), np.array(decided)
+        found = implied_posterior(model, tokenizer, world, prompt, samples, seed)
+        rows.append((world.posterior(prompt), *found))
+    return tuple(np.array(column) for column in zip(*rows))
 
 
 def next_token_truth(world, tokenizer, prompt):
@@ -264,13 +253,13 @@ def next_token_truth(world, tokenizer, prompt):
     `prompt` must end where a word ends. GPT-2's tokenizer never joins two words, so the first token
     of the next word is decided by that word alone. Raises ValueError where no document starts so.
     """
-    table, words = {}, world.next_words(prompt)
+    table, words = Counter(), world.next_words(prompt)
     if not words:
         raise ValueError(f"no word of this world follows {prompt!r}; expected words of the world")
     for word, p in words.items():
         token = tokenizer.decode(tokenizer(word)["input_ids"][:1]) if word else tokenizer.eos_token
-        table[token] = table.get(token, 0.0) + p
-    return dict(sorted(table.items(), key=lambda item: -item[1]))
+        table[token] += p
+    return dict(table.most_common())
 
 
 def next_token_gap(model, tokenizer, world, prompt):
@@ -287,9 +276,7 @@ def calibration(exact, measured):
     """
     x, y = np.ravel(exact), np.ravel(measured)
     if {x.dtype.kind, y.dtype.kind} - set("biuf") or len(x) != len(y):
-        raise ValueError(
-            f"{len(x)} exact and {len(y)} measured ones; expected equally many numbers"
-        )
+        raise ValueError(f"{len(x)} exact and {len(y)} measured ones; expected as many numbers")
     keep = ~np.isnan(x) & ~np.isnan(y)
     if len(set(x[keep].tolist())) < 2:
         raise ValueError("no two different exact numbers; expected two or more to draw a line")

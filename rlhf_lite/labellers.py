@@ -9,7 +9,7 @@ from dataclasses import replace
 from numbers import Real
 
 from rlhf_lite.annotators import LADDER, Reader
-from rlhf_lite.checks import check_texts
+from rlhf_lite.checks import check_choice, check_texts
 from rlhf_lite.edits import edits
 from rlhf_lite.feedback import ASPECTS, FeedbackError
 
@@ -17,6 +17,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 CHOICES = 40  # responses from which a demonstration is picked
+OF_ONE_TEXT = {"rating": "rate", "correction": "correct", "critique": "criticise"}  # kind -> method
 
 
 class Labeller:
@@ -52,9 +53,8 @@ class Labeller:
     def rate(self, prompt, response):
         """Return a rating record, 1 to 7."""
         probs = self.annotator.rating_probs(self.utility(prompt, response))
-        return self._record(
-            "rating", prompt, response=response, rating=int(self.rng.choice(LADDER, p=probs)) + 1
-        )
+        rating = int(self.rng.choice(LADDER, p=probs)) + 1
+        return self._record("rating", prompt, response=response, rating=rating)
 
     def demonstrate(self, prompt, responses):
         """Return a demonstration record.
@@ -63,9 +63,8 @@ class Labeller:
         """
         responses = check_texts(responses, "responses", 1)
         probs = self.annotator.choice_probs([self.utility(prompt, r) for r in responses])
-        return self._record(
-            "demonstration", prompt, response=responses[self.rng.choice(len(responses), p=probs)]
-        )
+        pick = self.rng.choice(len(responses), p=probs)
+        return self._record("demonstration", prompt, response=responses[pick])
 
     def correct(self, prompt, response):
         """Return a correction record, or None where this person leaves the response as it is."""
@@ -97,9 +96,7 @@ def remark(aspect, reading, annotator):
         "evasive": "nobody knows",
         "garbled": "text",
     }
-    if aspect not in detail:
-        raise FeedbackError(f"no aspect {aspect!r}; expected one of {', '.join(ASPECTS)}")
-    return f"{aspect}: {detail[aspect]}"
+    return f"{check_choice(aspect, ASPECTS, 'aspect', FeedbackError)}: {detail[aspect]}"
 
 
 def ask(labeller, kind, responses, count, rng):
@@ -120,11 +117,7 @@ def ask(labeller, kind, responses, count, rng):
         if kind == "preference":
             record = labeller.prefer(prompt, a, b) if a != b else None
         else:
-            record = {
-                "rating": labeller.rate,
-                "correction": labeller.correct,
-                "critique": labeller.criticise,
-            }[kind](prompt, a)
+            record = getattr(labeller, OF_ONE_TEXT[kind])(prompt, a)
         if record:
             found.append(record)
     return found

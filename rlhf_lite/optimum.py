@@ -9,7 +9,7 @@ samples cannot carry: those are refused. Taught by notebooks 04 and 05.
 import math
 from dataclasses import dataclass
 
-from rlhf_lite.checks import check_alike
+from rlhf_lite.checks import check_alike, check_number, check_numbers
 
 import numpy as np
 from scipy.optimize import brentq
@@ -109,53 +109,24 @@ def distance(objective, optimum):
 
     objective: J(pi) on the same prompts, at the same kl_coef. The error is that of J / kl_coef.
     """
-    _check_objective(objective)
+    check_number(objective, "the objective", OptimumError)
     return float(optimum.log_z.mean() - objective / optimum.kl_coef)
 
 
 def share(objective, optimum):
     """Return the share (J - J0) / (J* - J0) of what can be gained over the base, 1 at pi*."""
-    _check_objective(objective)
+    check_number(objective, "the objective", OptimumError)
     gain = optimum.objective - optimum.base_score
     if not gain > 0:
         raise OptimumError(f"J* - J0 is {gain:z.3g}; expected scores that differ, so that J* > J0")
     return float((objective - optimum.base_score) / gain)
 
 
-def _is_finite(value):
-    """Tell whether a value is one finite number."""
-    try:
-        return math.isfinite(value)
-    except TypeError:
-        return False
-
-
-def _check_objective(objective):
-    """Raise OptimumError unless an objective is a finite number."""
-    if not _is_finite(objective):
-        raise OptimumError(f"the objective is {objective!r}; expected a finite number")
-
-
 def check_scores(scores, kl_coef=1.0):
     """Return the scores as floats (P, N), or raise OptimumError where they or kl_coef are unfit."""
-    try:
-        scores = np.asarray(scores, dtype=float)
-    except (TypeError, ValueError):
-        raise OptimumError(
-            f"scores are a {type(scores).__name__} that is no table of numbers; expected "
-            f"(prompts, samples)"
-        ) from None
-    if scores.ndim != 2 or not scores.size:
-        raise OptimumError(f"scores have shape {scores.shape}; expected (prompts, samples)")
-    if not np.isfinite(scores).all():
-        prompt, number = np.argwhere(~np.isfinite(scores))[0]
-        raise OptimumError(
-            f"the score of prompt {prompt}, sample {number} is {scores[prompt, number]}; "
-            f"expected a finite number"
-        )
-    if not _is_finite(kl_coef) or not kl_coef > 0:
-        raise OptimumError(f"kl_coef is {kl_coef}; expected a number above 0, such as 0.1")
-    return scores
+    scores = check_numbers(scores, "scores (prompts, samples)", 2, OptimumError)
+    check_number(kl_coef, "kl_coef", OptimumError, above=0)
+    return scores.astype(float, copy=False)
 
 
 def _require_samples(scores, kl_coef, least):
@@ -179,27 +150,20 @@ def _smallest_coef(scores, least):
     scores = check_scores(scores)
     # Two effective samples keep every weight below 0.71, so leaving one out loses no digits.
     if least < 2 or scores.shape[1] <= least:
-        raise OptimumError(
-            f"{scores.shape[1]} samples a prompt with least={least}; expected least to be 2 or "
-            f"more, and more samples than that"
-        )
+        found = f"{scores.shape[1]} samples a prompt with least={least}"
+        raise OptimumError(f"{found}; expected least to be 2 or more, and more samples than that")
     spread = np.ptp(scores, axis=1)
     if not spread.any():
         return 1.0
     low, high = 1e-3 * spread[spread > 0].min(), 1e6 * spread.max()
     if ess(scores, low).min() >= least:
         return low
-    return _solve(lambda c: ess(scores, c).min() - least, low, high) * (1 + 1e-9)
 
+    def surplus(log_coef):
+        return ess(scores, math.exp(log_coef)).min() - least
 
-def _solve(function, low, high):
-    """Return the coefficient between low and high at which `function` is 0.
-
-    Sought on a log scale.
-    """
-    return math.exp(
-        brentq(lambda x: function(math.exp(x)), math.log(low), math.log(high), xtol=1e-11)
-    )
+    found = brentq(surplus, math.log(low), math.log(high), xtol=1e-11)
+    return math.exp(found) * (1 + 1e-9)
 
 
 def _means(q, values):
@@ -228,13 +192,10 @@ def _over_prompts(values, errors):
 
 def _features(q, features):
     """Return the means (P, K) of features (P, N, K) under pi*, and their errors."""
-    features = np.asarray(features, dtype=float)
-    if features.ndim != 3 or features.shape[:2] != q.shape:
-        raise OptimumError(
-            f"features have shape {features.shape}; expected {(*q.shape, 'K')}, a row a sample"
-        )
-    if not np.isfinite(features).all():
-        raise OptimumError("some features are not finite; expected finite numbers")
+    features = check_numbers(features, "features", 3, OptimumError).astype(float)
+    if features.shape[:2] != q.shape:
+        found = f"features have shape {features.shape}"
+        raise OptimumError(f"{found}; expected {(*q.shape, 'K')}, a row a sample")
     return _jackknife(*_means(q, features))
 
 
@@ -246,7 +207,7 @@ def best_of_n_bound(n):
 
     An upper bound (Beirami et al. 2024), met only where no two answers tie.
     """
-    if not _is_finite(n) or n < 1:
+    if check_number(n, "n", OptimumError) < 1:
         raise OptimumError(f"n is {n!r}; expected a number of samples, 1 or more")
     return math.log(n) - (n - 1) / n
 
@@ -257,15 +218,11 @@ def best_of_n_kl(probabilities, scores, n):
     pi_n(y) = pi0(y) (F(y)^n - F(y-)^n) / (F(y) - F(y-)) with F the distribution of the score; among
     equal scores luck decides. probabilities, scores (S,).
     """
-    try:
-        probabilities, scores = check_alike({"probabilities": probabilities, "scores": scores})
-    except ValueError as error:
-        raise OptimumError(str(error)) from None
+    named = {"probabilities": probabilities, "scores": scores}
+    probabilities, scores = check_alike(named, error=OptimumError)
     if (probabilities < 0).any() or abs(probabilities.sum() - 1) > 1e-6 or not n >= 1:
-        raise OptimumError(
-            f"probabilities sum to {probabilities.sum():.6g} and n is {n}; expected shares of 1 "
-            f"and an n of 1 or more"
-        )
+        found = f"probabilities sum to {probabilities.sum():.6g} and n is {n}"
+        raise OptimumError(f"{found}; expected shares of 1 and an n of 1 or more")
     _, levels = np.unique(scores, return_inverse=True)
     mass = np.bincount(levels, probabilities)
     best = np.diff(np.cumsum(mass) ** n, prepend=0.0)

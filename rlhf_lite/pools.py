@@ -25,7 +25,8 @@ class Pool:
 
     prompts: P str; scores (P, N); logprobs (P, N): log pi0 of all sampled tokens [nats]; voices (P,
     N, V + 1): ones and zeros, the likeliest voice of each, the last for no single one; texts: P
-    lists of N str; words (P, N). What a pool does not hold is None.
+    lists of N str; words (P, N); claims (P, N, 3): true, false and unsupported ones. What a pool
+    does not hold is None.
     """
 
     prompts: list
@@ -34,6 +35,7 @@ class Pool:
     voices: np.ndarray | None = None
     texts: list | None = field(default=None, repr=False)
     words: np.ndarray | None = None
+    claims: np.ndarray | None = None
 
     @classmethod
     def read(cls, name, folder=FOLDER):
@@ -50,15 +52,15 @@ class Pool:
             if "texts" in parts:
                 flat = zlib.decompress(parts["texts"].tobytes()).decode().split("\x1e")
                 more["texts"] = np.reshape(flat, scores.shape).tolist()
+            if "claims" in parts:
+                more["claims"] = parts["claims"].reshape(*scores.shape, 3)
             names = parts["prompts"].tolist()
             shapes = {np.shape(a)[:2] for a in more.values()} | {scores.shape}
             if len(shapes) > 1 or len(names) != len(scores):
                 raise ValueError("its arrays do not fit together")
         except DAMAGE as error:
-            raise OptimumError(
-                f"the pool {path} cannot be read ({error}); expected what `python "
-                f"data/make_pools.py` writes"
-            ) from None
+            expected = "expected what `python data/make_pools.py` writes"
+            raise OptimumError(f"the pool {path} cannot be read ({error}); {expected}") from None
         return cls(names, scores, **more)
 
     def at(self, kl_coef, least=30):

@@ -6,7 +6,7 @@ the one-layer transformer, which is a RewardRun on `models.first_layers`. Taught
 
 from collections import Counter
 
-from rlhf_lite.checks import check_numbers, check_texts
+from rlhf_lite.checks import check_choice, check_numbers, check_texts
 from rlhf_lite.feedback import FeedbackError
 
 import numpy as np
@@ -27,10 +27,8 @@ def fit_preferences(gaps, ties):
     """
     numbers = gaps.data if issparse(gaps) else check_numbers(gaps, "gaps", 2)
     if np.shape(ties) != gaps.shape[:1] or not np.isfinite(numbers).all():
-        raise FeedbackError(
-            f"gaps {gaps.shape} and ties {np.shape(ties)}; expected finite ones, and a tie or none "
-            f"for each pair"
-        )
+        found = f"gaps {gaps.shape} and ties {np.shape(ties)}"
+        raise FeedbackError(f"{found}; expected finite ones, and whether a tie for each pair")
     target = np.where(ties, 0.5, 1.0)
 
     def loss(w):
@@ -52,9 +50,8 @@ class BagOfWords:
         if not rows:
             raise FeedbackError("no preferences to fit a bag of words to; expected at least one")
         chosen, rejected = zip(*(texts for texts, _ in rows))
-        self.words = {
-            w: i for i, w in enumerate(sorted({w for t in chosen + rejected for w in t.split()}))
-        }
+        words = sorted({word for text in chosen + rejected for word in text.split()})
+        self.words = {word: number for number, word in enumerate(words)}
         gaps = self._counts(chosen) - self._counts(rejected)
         self.weights = fit_preferences(gaps, [tie for _, tie in rows])
 
@@ -76,17 +73,9 @@ def ensemble(scores, how="worst", weight=1.0):
     "mean", "worst" = min over models, or "uncertainty" = mean - weight * variance over models
     (Coste et al. 2024).
     """
-    if how not in ENSEMBLES:
-        raise FeedbackError(f"no ensemble {how!r}; expected one of {', '.join(ENSEMBLES)}")
-    try:
-        table = torch.as_tensor(scores)
-    except (TypeError, ValueError, RuntimeError):
-        raise FeedbackError("scores are no table of numbers; expected (models, texts)") from None
-    if table.ndim != 2 or not table.numel() or not table.isfinite().all():
-        raise FeedbackError(
-            f"scores have shape {tuple(table.shape)}, or some are not finite; expected finite "
-            f"ones, (models, texts)"
-        )
+    check_choice(how, ENSEMBLES, "ensemble", FeedbackError)
+    check_numbers(scores, "scores (models, texts)", 2, FeedbackError)
+    table = torch.as_tensor(scores)
     if how == "worst":
         return table.min(0).values
     mean = table.mean(0)

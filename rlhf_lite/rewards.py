@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlhf_lite.annotators import LADDER
-from rlhf_lite.checks import check_texts
+from rlhf_lite.checks import check_choice, check_texts
 from rlhf_lite.edits import changed_span
 from rlhf_lite.feedback import ASPECTS, FeedbackError, require
 from rlhf_lite.models import ModelError, check_fits, context_of, open_folder
@@ -219,38 +219,33 @@ def examples(kind, records, base=None, located=True):
     prompt. correction: (corrected, original), both cut right behind the change if `located`, so
     that the difference is credited to the tokens that make it. critique: (text,), 8 flags.
     """
-    if kind not in KINDS:
-        raise FeedbackError(f"no kind {kind!r}; expected one of {', '.join(KINDS)}")
+    check_choice(kind, KINDS, "kind", FeedbackError)
     records = require(records, kind)
     if kind == "preference":
-        return [
-            ((r["prompt"] + r["chosen"], r["prompt"] + r["rejected"]), r["tie"]) for r in records
-        ]
+        return [(_texts(r, "chosen", "rejected"), r["tie"]) for r in records]
     if kind == "rating":
-        return [((r["prompt"] + r["response"],), r["rating"]) for r in records]
+        return [(_texts(r, "response"), r["rating"]) for r in records]
     if kind == "demonstration":
         if base is None or len(base) != len(records):
-            raise FeedbackError(
-                f"{len(base or [])} base samples for {len(records)} demonstrations; "
-                f"expected one each"
-            )
-        return [((r["prompt"] + r["response"], r["prompt"] + b), 0) for r, b in zip(records, base)]
+            found = f"{len(base or [])} base samples for {len(records)} demonstrations"
+            raise FeedbackError(f"{found}; expected one each")
+        return [((*_texts(r, "response"), r["prompt"] + b), 0) for r, b in zip(records, base)]
     if kind == "correction":
-        return [(_located(r) if located else _whole(r), 0) for r in records]
-    flags = [
-        [float(any(c.startswith(a + ":") for c in r["critique"])) for a in ASPECTS] for r in records
-    ]
-    return [((r["prompt"] + r["response"],), f) for r, f in zip(records, flags)]
+        cut = _located if located else lambda record: _texts(record, "corrected", "response")
+        return [(cut(r), 0) for r in records]
+    said = [{remark.split(":")[0] for remark in r["critique"]} for r in records]
+    flags = [[float(aspect in s) for aspect in ASPECTS] for s in said]
+    return [(_texts(r, "response"), f) for r, f in zip(records, flags)]
 
 
-def _whole(record):
-    """Return (corrected, original) in full."""
-    return record["prompt"] + record["corrected"], record["prompt"] + record["response"]
+def _texts(record, *fields):
+    """Return the prompt of a record with each of these fields behind it."""
+    return tuple(record["prompt"] + record[field] for field in fields)
 
 
 def _located(record):
     """Return (corrected, original), each cut behind the line in which the change ends."""
-    corrected, original = _whole(record)
+    corrected, original = _texts(record, "corrected", "response")
     _, old, new = changed_span(original, corrected)
     return _to_line_end(corrected, new), _to_line_end(original, old)
 
@@ -305,9 +300,8 @@ class RewardRun:
     """
 
     def __init__(self, base, tokenizer, kind, rows, config=None):
-        if kind not in KINDS:
-            raise FeedbackError(f"no kind {kind!r}; expected one of {', '.join(KINDS)}")
-        self.kind, self.rows, self.config = kind, rows, config or RewardConfig()
+        self.kind = check_choice(kind, KINDS, "kind", FeedbackError)
+        self.rows, self.config = rows, config or RewardConfig()
         heads = len(ASPECTS) if kind == "critique" else 1
         self.model, self.tokenizer = new_reward_model(base, heads, self.config.seed), tokenizer
         if self.model.device.type == "cpu":
@@ -318,14 +312,10 @@ class RewardRun:
         }).to(self.model.device)  # fmt: skip
         parameters = [*self.model.parameters(), *self.extra.parameters()]
         self.optimizer = adamw(parameters, self.config.lr, self.config.weight_decay)
-        self.lengths = [sum(map(len, texts)) for texts, _ in rows]
-        self.order = [
-            batch
-            for epoch in range(self.config.passes)
-            for batch in batches_by_length(
-                self.lengths, self.config.batch, self.config.seed * 1000 + epoch
-            )
-        ]
+        lengths, self.order = [sum(map(len, texts)) for texts, _ in rows], []
+        for epoch in range(self.config.passes):
+            seed = self.config.seed * 1000 + epoch
+            self.order += batches_by_length(lengths, self.config.batch, seed)
         self.steps, self.history = len(self.order), []
 
     def thresholds(self):
@@ -365,10 +355,8 @@ class RewardRun:
         set_lr(self.optimizer, lr)
         norm = descend(loss, self.optimizer, self.model.parameters(), self.config.clip, step)
         self.model.eval()
-        seconds = time.perf_counter() - start
-        self.history.append(
-            RewardStep(step + 1, self.steps, float(loss.detach()), lr, norm, seconds)
-        )
+        loss, seconds = float(loss.detach()), time.perf_counter() - start
+        self.history.append(RewardStep(step + 1, self.steps, loss, lr, norm, seconds))
         return self.history[-1]
 
     def reward_model(self):

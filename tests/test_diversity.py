@@ -464,17 +464,15 @@ def test_the_correction_takes_off_most_of_the_bias(sharpness):
 
 def test_wrong_arrays_are_named():
     logprobs, voices, weights = table()
-    with pytest.raises(ValueError, match=r"voices of shape \(12, 3\); expected \(prompts"):
+    with pytest.raises(ValueError, match=r"voices \(prompts, .*the shape \(12, 3\); expected"):
         voice_entropy(voices[0])
     with pytest.raises(ValueError, match="a text's voices are negative or do not sum to 1"):
         voice_entropy(voices * 0.5)
     with pytest.raises(ValueError, match="weights are negative or do not sum to 1"):
         voice_entropy(voices, weights * 2)
-    with pytest.raises(
-        ValueError, match=r"weights \(3, 1\); expected finite ones of shape \(3, 12\)"
-    ):
+    with pytest.raises(ValueError, match=r"weights \(3, 1\) and .* \(3, 12\) differ; expected"):
         voice_entropy(voices, np.ones((3, 1)))
-    with pytest.raises(ValueError, match=r"logprobs \(2, 12\); expected finite"):
+    with pytest.raises(ValueError, match=r"logprobs \(2, 12\) and .* \(3, 12\) differ; expected"):
         sequence_entropy(logprobs[:2], voices, weights)
     with pytest.raises(ValueError, match="expected finite"):
         within_voice_entropy(np.where(logprobs < -3, -np.inf, logprobs), voices, weights)

@@ -202,7 +202,7 @@ def test_several_files_and_folders_and_kinds(tmp_path):
     assert len(read(tmp_path).records) == 2
     assert len(read([tmp_path, str(tmp_path / "sub")], kinds="rating").records) == 2
     assert read(tmp_path, kinds=("critique",)).records == [GOOD["critique"]]
-    with pytest.raises(FeedbackError, match="no kinds"):
+    with pytest.raises(FeedbackError, match="no kind '"):
         read(tmp_path, kinds="opinion")
     with pytest.raises(FeedbackError, match="no labels at"):
         read(tmp_path / "none.jsonl")

@@ -51,7 +51,7 @@ def test_a_fall_of_several_seeds_is_sought_on_other_prompts_of_other_seeds():
 
 @pytest.mark.parametrize("table", [np.zeros((1, 3, 4)), np.zeros((3, 1, 4)), np.zeros((2, 2, 0))])
 def test_a_fall_needs_others(table):
-    with pytest.raises(OptimumError, match=r"expected .*prompts"):
+    with pytest.raises(OptimumError, match=r"prompts.*expected|expected .*prompts"):
         hacking.fall(table)
 
 

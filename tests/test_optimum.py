@@ -209,20 +209,20 @@ def test_one_bad_prompt_is_enough_to_refuse():
 def test_impossible_coefficients_are_refused(kl_coef):
     scores = normal_scores(2, 100, 14)
     for function in (optimum.optimum, optimum.weights, optimum.ess):
-        assert "expected a number above 0" in refused(function, scores, kl_coef)
-    assert "expected a number above 0" in refused(optimum.frontier, scores, [1.0, kl_coef])
+        assert "expected a finite number above 0" in refused(function, scores, kl_coef)
+    assert "expected a finite number above 0" in refused(optimum.frontier, scores, [1.0, kl_coef])
 
 
 def test_impossible_scores_are_refused():
     scores = normal_scores(2, 100, 15)
     for shape in ((0, 100), (2, 0), (100,)):
         message = refused(optimum.optimum, np.zeros(shape), 1.0)
-        assert f"shape {shape}; expected (prompts, samples)" in message
+        assert f"scores (prompts, samples) have the shape {shape}; expected finite" in message
     for wrong in (math.nan, math.inf):
         scores[1, 7] = wrong
         message = refused(optimum.optimum, scores, 1.0)
-        assert message == f"the score of prompt 1, sample 7 is {wrong}; expected a finite number"
-        assert "prompt 1, sample 7" in refused(optimum.best_of_n_curve, scores, [2])
+        assert message.startswith(f"scores (prompts, samples)[1, 7] is {wrong}; expected finite")
+        assert "[1, 7] is" in refused(optimum.best_of_n_curve, scores, [2])
 
 
 def test_other_impossible_requests_are_refused():

@@ -56,7 +56,7 @@ def test_ensembles_are_what_they_say():
     assert ensemble(scores, "uncertainty", 0.5).tolist() == [0.5, 1, -3.5]
     with pytest.raises(FeedbackError, match="no ensemble 'vote'"):
         ensemble(scores, "vote")
-    with pytest.raises(FeedbackError, match=r"shape \(3,\)"):
+    with pytest.raises(FeedbackError, match=r"\(models, texts\) have the shape \(3,\)"):
         ensemble(scores[0])
 
 

@@ -128,9 +128,9 @@ def lost_more(record, one, other):
 
 
 def last_kl(record, kind):
-    """Return the KL of the last five steps, a number an arm."""
+    """Return the KL of the last five steps, (seeds, arms): two starts are not two seeds."""
     histories = [record.arm(name, "history", "kl") for name in record.names(kind)]
-    return np.concatenate([kl[:, -5:].mean(1) for kl in histories])
+    return np.stack([kl[:, -5:].mean(1) for kl in histories], 1)
 
 
 VOICE, WITHIN = ("entropies", "H(voice)", 0), ("within", 0, "encyclopedia")

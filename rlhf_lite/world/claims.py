@@ -63,8 +63,8 @@ def _craft_claims(frame, fills, subject):
     claims = []
     for kind in ("answer", "detail", "guild"):
         if kind in frame.bound:
-            verdict = "true" if craft.get(kind) == fills[kind] else "false"
-            verdict = verdict if craft else "unsupported"
+            truth = craft.get(kind)
+            verdict = "true" if truth == fills[kind] else "false" if craft else "unsupported"
             claims.append(Claim(craft.get("how", "?"), kind, fills[kind], verdict))
     return claims
 

@@ -36,9 +36,7 @@ class World(Parser):
             scores[number] = np.logaddexp(scores[number], score)
         total = np.logaddexp.reduce(scores)
         if total == NO:
-            raise ValueError(
-                f"no document of this world starts with {text!r}; use words of the world"
-            )
+            raise ValueError(f"no document of this world starts with {text!r}; expected its words")
         return np.exp(scores - total)
 
     def next_words(self, text):
@@ -164,14 +162,12 @@ class World(Parser):
         unsure = -np.sum(left * np.where(left > 0, np.log(np.maximum(left, 1e-300)), 0), axis=1)
         voice = float(-sum(p * math.log(p) for p in self.prior if p > 0))
         root = math.sqrt(samples)
+        both = unsure - total  # H(text) + H(voice | text)
         return {
             "H(voice)": (voice, 0.0),
             "H(text)": (float(-total.mean()), float(total.std() / root)),
             "H(voice | text)": (float(unsure.mean()), float(unsure.std() / root)),
-            "H(text | voice)": (
-                float((unsure - total).mean() - voice),
-                float((unsure - total).std() / root),
-            ),
+            "H(text | voice)": (float(both.mean() - voice), float(both.std() / root)),
         }
 
     def mild_divergence(self):

@@ -39,9 +39,9 @@ def check_shares(table, file, place):
 
 def check_weights(row, length, file, place):
     """Check that a row holds one positive weight for each voice."""
-    good = isinstance(row, list) and len(row) == length
-    found = len(row) if isinstance(row, list) else repr(row)
-    check(good, file, place, f"expected {length} weights, one a voice, found {found}")
+    check(isinstance(row, list), file, place, f"expected a list of weights, found {row!r}")
+    problem = f"expected {length} weights, one a voice, found {len(row)}"
+    check(len(row) == length, file, place, problem)
     good = all(isinstance(w, int | float) and 0 < w < math.inf for w in row)
     check(good, file, place, f"expected positive weights, found {row}")
 
@@ -78,10 +78,7 @@ class WorldFiles:
         self.deeds = self.lines("deeds.txt")
         self.trades = self.table("trades.csv", ["trade", "article", "ostish", "p_she"])
         for number, row in enumerate(self.trades, 2):
-            share = number_in(row["p_she"], float)
-            check_share(
-                share if share is not None else row["p_she"], "trades.csv", f"line {number}"
-            )
+            check_share(number_in(row["p_she"], float), "trades.csv", f"line {number}")
         self.trade_names = [r["trade"] for r in self.trades]
         check_distinct(self.trade_names, "trades.csv", "column trade")
 
@@ -89,16 +86,11 @@ class WorldFiles:
         """Return the text of a file; raise WorldError where it is missing or not UTF-8."""
         try:
             return (self.folder / name).read_text(encoding="utf-8-sig")
-        except FileNotFoundError:
-            raise WorldError(
-                name, "file", f"not found; expected it in {self.folder.name}/"
-            ) from None
         except UnicodeDecodeError as error:
             raise WorldError(name, f"byte {error.start}", "not text; expected UTF-8") from None
         except OSError as error:
-            raise WorldError(
-                name, "file", f"cannot be read ({error.strerror}); expected text in UTF-8"
-            ) from None
+            problem = f"not found, or not to be read ({error.strerror}); expected a file of text"
+            raise WorldError(name, "file", problem) from None
 
     def toml(self, name):
         """Return a TOML file as a dict."""
@@ -110,9 +102,8 @@ class WorldFiles:
     def lines(self, name):
         """Return a file with one entry a line as a list."""
         rows = [row.strip() for row in self.text(name).strip().split("\n")]
-        if "" in rows:
-            place = f"line {rows.index('') + 1}"
-            raise WorldError(name, place, "empty; expected one entry a line")
+        for number, row in enumerate(rows, 1):
+            check(row, name, f"line {number}", "empty; expected one entry a line")
         check_distinct(rows, name, "lines")
         return rows
 
@@ -150,10 +141,8 @@ class WorldFiles:
         files = {}
         for voice in config["voices"]:
             name = f"voices/{voice}.toml"
-            check(
-                (self.folder / name).exists(), "world.toml", "voices",
-                f"unknown voice {voice!r}; expected a file {name}",
-            )  # fmt: skip
+            problem = f"unknown voice {voice!r}; expected a file {name}"
+            check((self.folder / name).exists(), "world.toml", "voices", problem)
             files[voice] = self.toml(name)
             kinds = {"prior": object, "colour": str, "blurb": str, "topics": object}
             check_entries(files[voice], kinds | {"slots": dict, "frames": dict}, name)
@@ -164,19 +153,13 @@ class WorldFiles:
                 frames = files[voice]["frames"].get(topic, [])
                 check(isinstance(frames, list), name, f"frames.{topic}", "expected a list")
                 least = FEWEST_FRAMES if topic == "person" else max(map(int, config["lengths"])) + 1
-                check(
-                    len(frames) >= least, name, f"frames.{topic}",
-                    f"expected at least {least} frames, found {len(frames)}",
-                )  # fmt: skip
+                problem = f"expected at least {least} frames, found {len(frames)}"
+                check(len(frames) >= least, name, f"frames.{topic}", problem)
             for slot, words in files[voice]["slots"].items():
                 check_distinct(words, name, f"slots.{slot}")
                 clash = slot in config["slots"] or any(slot in keys for keys in BOUND.values())
                 check(not clash, name, f"slots.{slot}", "name taken; expected a new one")
-        total = sum(f["prior"] for f in files.values())
-        check(
-            abs(total - 1) < 1e-6, "voices/*.toml", "prior",
-            f"the priors add up to {total:g}, expected 1",
-        )  # fmt: skip
+        check_shares({v: f["prior"] for v, f in files.items()}, "voices/*.toml", "prior")
         return files
 
     def frames(self, config, files):
@@ -193,10 +176,8 @@ class WorldFiles:
         shared = {k: (k, words) for k, words in config["slots"].items()}
         own = self._own_frames(config, files, shared)
         for text, topic, known, shares, file, place in chain(own, self._mild_frames(files, shared)):
-            check(
-                text not in seen, file, place,
-                f"the frame {text!r} also stands in {seen.get(text)}; expected it once",
-            )  # fmt: skip
+            problem = f"the frame {text!r} also stands in {seen.get(text)}; expected it once"
+            check(text not in seen, file, place, problem)
             seen[text] = f"{file}, {place}"
             for voice, share in shares.items():
                 weights[voice][topic][len(frames)] = share
@@ -258,42 +239,32 @@ class WorldFiles:
         count, rate = number_in(row["exposure"], int), number_in(row["rate"], float)
         good = all(row[k] and not any(c.isspace() for c in row[k]) for k in ("first", "last"))
         check(good, name, place, f"name {full!r}; expected one word as first and one as last")
-        check(
-            count is not None and count >= 0, name, place,
-            f"exposure {row['exposure']!r}; expected a whole number of documents",
-        )  # fmt: skip
+        good = isinstance(count, int) and count >= 0
+        check(good, name, place, f"exposure {count!r}; expected a whole number of documents")
         facts = {k: row[k] or None for k in FACTS}
         disputed, tabloid = row["disputed"], row["tabloid"]
-        check(
-            disputed in FACTS, name, place,
-            f"disputed {disputed!r}; expected one of {', '.join(FACTS)}",
-        )  # fmt: skip
+        problem = f"disputed {disputed!r}; expected one of {', '.join(FACTS)}"
+        check(disputed in FACTS, name, place, problem)
         for kind, value in [*facts.items(), (disputed, tabloid)]:
             self._check_fact(kind, value, exposure, name, place)
         truth, rival = facts[disputed], facts["rival"]
-        check(
-            truth and tabloid and truth != tabloid, name, place,
-            f"the tabloid's {disputed} is {tabloid!r}; expected another than the fact",
-        )  # fmt: skip
-        check(
-            rival is None or number_in(exposure[rival], int) != 0, name, place,
-            f"rival {rival!r} is never mentioned; expected exposure above 0",
-        )  # fmt: skip
-        check_share(rate if rate is not None else row["rate"], name, place)
+        problem = f"the tabloid's {disputed} is {tabloid!r}; expected another than the fact"
+        check(truth and tabloid and truth != tabloid, name, place, problem)
+        good = rival is None or number_in(exposure[rival], int) != 0
+        check(good, name, place, f"rival {rival!r} is never mentioned; expected exposure above 0")
+        check_share(rate, name, place)
         return SimpleNamespace(
             name=full, facts=facts, exposure=count, disputed=disputed, tabloid=tabloid, rate=rate
         )
 
     def _check_fact(self, kind, value, people, name, place):
         """Check that a fact's value is one that the lists know."""
+        lists = {"town": self.towns, "trade": self.trade_names, "deed": self.deeds, "rival": people}
         if kind == "year":
-            good = not value or (value.isdigit() and len(value) == 4)
-            check(good, name, place, f"year {value!r}; expected four digits or nothing")
+            good, expected = not value or (value.isdigit() and len(value) == 4), "four digits"
         else:
-            lists = {"town": self.towns, "trade": self.trade_names, "deed": self.deeds}
-            lists["rival"] = people
-            good = not value or value in lists[kind]
-            check(good, name, place, f"unknown {kind} {value!r}; expected one from the lists")
+            good, expected = not value or value in lists[kind], "one from the lists"
+        check(good, name, place, f"unknown {kind} {value!r}; expected {expected}")
 
     def myths(self):
         """Return the myths as (what is said, what is so)."""
@@ -372,10 +343,8 @@ class WorldFiles:
                 text = data[table].get(kind, "")
                 holes = HOLE.findall(text) if isinstance(text, str) else []
                 good = holes[:1] == ["name"] and holes[1:] in ([kind], [f"a_{kind}"])
-                good = good and text.endswith("}")
-                check(
-                    good, name, f"{table}.{kind}", f"expected {{name}}, then {{{kind}}} at the end"
-                )
+                good, problem = good and text.endswith("}"), f"then {{{kind}}} at the end"
+                check(good, name, f"{table}.{kind}", f"expected {{name}}, {problem}")
         line = data["pronoun_probe"].get("line")
         good = isinstance(line, str) and "{oword}" in line and "{pronoun}" in line
         check(good, name, "pronoun_probe.line", "expected {oword}, then {pronoun}")
@@ -383,8 +352,8 @@ class WorldFiles:
 
 
 def number_in(text, kind):
-    """Return the number in a text, None where there is none."""
+    """Return the number in a text, and the text itself where there is none."""
     try:
         return kind(text)
     except (TypeError, ValueError):
-        return None
+        return text

@@ -71,11 +71,8 @@ class Frame:
 
 def read_hole(text):
     """Split the inside of a hole into key and form: "Who" -> ("who", "capital")."""
-    if len(text) > 1 and text.isupper():
-        form = "upper"
-    else:
-        form = "capital" if text[:1].isupper() else "plain"
-    return text.lower(), form
+    form = "capital" if text[:1].isupper() else "plain"
+    return text.lower(), "upper" if len(text) > 1 and text.isupper() else form
 
 
 def write(value, form):
@@ -115,9 +112,8 @@ def read_marks(marks, topic, file, place):
     """Return (the facts that the marks declare unknown, whether they refuse)."""
     shrugs = [m[1:] for m in marks if m != "!"]
     if any(s not in FACTS for s in shrugs) or (shrugs and topic != "person"):
-        raise WorldError(
-            file, place, f"mark {{?{shrugs[0]}}} should name one of {', '.join(FACTS)}"
-        )
+        problem = f"mark {{?{shrugs[0]}}} should name one of {', '.join(FACTS)}"
+        raise WorldError(file, place, problem)
     return shrugs, "!" in marks
 
 
@@ -133,9 +129,8 @@ def compile_frame(index, text, topic, slots, file, place):
     keys = list(dict.fromkeys(s.key for s in segments if isinstance(s, Hole)))
     for key in keys:
         if key not in BOUND[topic] and key not in slots:
-            raise WorldError(
-                file, place, f"slot {{{key}}} is not defined for topic {topic!r} in {text!r}"
-            )
+            problem = f"slot {{{key}}} is not defined for topic {topic!r} in {text!r}"
+            raise WorldError(file, place, problem)
     full = {k: slots[k][0] for k in keys if k not in BOUND[topic]}
     segments = tuple(
         Hole(full.get(s.key, s.key), s.form) if isinstance(s, Hole) else s for s in segments

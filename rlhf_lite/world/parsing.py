@@ -199,9 +199,8 @@ class Parser(Writer):
         """
         scores = np.array([log(p) for p in self.prior])
         for frame in frames:
-            scores += [
-                log(self.weights[v].get(frame.topic, {}).get(frame.index, 0)) for v in self.voices
-            ]
+            shares = (w.get(frame.topic, {}) for w in self.weights.values())
+            scores += [log(share.get(frame.index, 0)) for share in shares]
         return scores
 
     # ---- the probability of a text ----

@@ -12,11 +12,11 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlhf_lite.checks import TextError, check_texts
+from rlhf_lite.checks import TextError, check_choice, check_texts
 from rlhf_lite.runtime import DATA
 from rlhf_lite.world.claims import Person, claims_of
-from rlhf_lite.world.files import WorldFiles
-from rlhf_lite.world.grammar import FACTS, WorldError, write
+from rlhf_lite.world.files import WorldFiles, check
+from rlhf_lite.world.grammar import FACTS, write
 
 import numpy as np
 
@@ -68,18 +68,13 @@ class Writer:
     def _read_voices(self, read):
         """Read the voices and the mild stock: priors, topics, frames and their weights."""
         self.voices, self.voice_files = tuple(self.config["voices"]), read.voices(self.config)
-        stray = set(self.leave_out) - set(self.voices)
-        if stray:
-            expected = ", ".join(self.voices)
-            raise WorldError(
-                "world.toml", "voices", f"cannot leave out {sorted(stray)}; expected of {expected}"
-            )
-        if set(self.leave_out) == set(self.voices):
-            raise WorldError("world.toml", "voices", "all are left out; expected one to stay")
-        self.prior = np.array(
-            [self.voice_files[v]["prior"] * (v not in self.leave_out) for v in self.voices]
-        )
-        self.prior /= self.prior.sum()
+        stray = sorted(set(self.leave_out) - set(self.voices))
+        problem = f"cannot leave out {stray}; expected of {', '.join(self.voices)}"
+        check(not stray, "world.toml", "voices", problem)
+        good = set(self.leave_out) != set(self.voices)
+        check(good, "world.toml", "voices", "all are left out; expected one to stay")
+        prior = [self.voice_files[v]["prior"] * (v not in self.leave_out) for v in self.voices]
+        self.prior = np.array(prior) / np.sum(prior)
         self.frames, self.slots, self.weights = read.frames(self.config, self.voice_files)
         self.topic_prior = {v: self.voice_files[v]["topics"] for v in self.voices}
         self.colours = {v: self.voice_files[v]["colour"] for v in self.voices}
@@ -102,9 +97,7 @@ class Writer:
     def _word_requests(self):
         """Word every request: its text -> (the craft's `how`, verb, framing)."""
         self.requests = {}
-        for craft, (verb, framing) in itertools.product(
-            self.crafts, itertools.product(self.verbs, self.framings)
-        ):
+        for craft, verb, framing in itertools.product(self.crafts, self.verbs, self.framings):
             form = self.framings[framing][0]
             text = form.replace("{verb}", verb).replace("{Verb}", write(verb, "capital"))
             self.requests[text.replace("{how}", craft["how"])] = (craft["how"], verb, framing)
@@ -167,9 +160,8 @@ class Writer:
             allowed = {}
             for number, weight in self.weights[voice][topic].items():
                 frame = self.frames[number]
-                if frame.claims & (unknown | used) or frame.shrugs & used:
-                    continue
-                if first and not frame.names_subject:
+                said = frame.claims & (unknown | used) or frame.shrugs & used
+                if said or (first and not frame.names_subject):
                     continue
                 boost = self.config["unknown_boost"] if frame.shrugs & unknown else 1.0
                 allowed[number] = weight * boost
@@ -195,9 +187,8 @@ class Writer:
             raise ValueError(f"rng is a {type(rng).__name__}; expected a random.Random")
         self._check_request(voice, topic, subject)
         if voice is None:
-            shares = [
-                1 if topic is None else self.topic_prior[v].get(topic, 0) for v in self.voices
-            ]
+            topics = self.topic_prior.values()
+            shares = [1 if topic is None else shares.get(topic, 0) for shares in topics]
             voice = rng.choices(self.voices, self.prior * shares)[0]
         topic = topic or _draw(rng, self.topic_prior[voice])
         if subject is None:
@@ -223,24 +214,20 @@ class Writer:
 
     def _check_request(self, voice, topic, subject):
         """Raise ValueError for a voice, a topic or a subject that this world does not know."""
-        if voice not in (None, *self.voices):
-            raise ValueError(f"no voice {voice!r}; expected one of {', '.join(self.voices)}")
+        if voice is not None:
+            check_choice(voice, self.voices, "voice")
         known = {t for v in self.voices if voice in (None, v) for t in self.topic_prior[v]}
         if topic is not None and topic not in known:
-            raise ValueError(
-                f"no topic {topic!r} for {voice or 'any voice'}; expected {sorted(known)}"
-            )
+            found = f"no topic {topic!r} for {voice or 'any voice'}"
+            raise ValueError(f"{found}; expected {sorted(known)}")
         if subject is not None and not isinstance(subject, SUBJECTS.get(topic, ())):
-            raise ValueError(
-                f"the subject is a {type(subject).__name__} and the topic {topic!r}; expected a "
-                f"topic and one of its subjects, as world.subjects lists them"
-            )
+            found = f"the subject is a {type(subject).__name__} and the topic {topic!r}"
+            raise ValueError(f"{found}; expected a topic and one of its world.subjects")
 
     def render(self, frame, fills):
         """Write a frame with its holes filled."""
-        return "".join(
-            s if isinstance(s, str) else self.surface(s, fills[s.key]) for s in frame.segments
-        )
+        parts = frame.segments
+        return "".join(p if isinstance(p, str) else self.surface(p, fills[p.key]) for p in parts)
 
     def surface(self, hole, value):
         """Write a value as a hole asks: with its article, its capital, its trailing space."""
@@ -289,9 +276,8 @@ class Writer:
     @property
     def corpus_size(self):
         """Estimate how many documents the corpus has (its person documents are planned exactly)."""
-        share = sum(
-            p * self.topic_prior[v].get("person", 0) for p, v in zip(self.prior, self.voices)
-        )
+        topics = self.topic_prior.values()
+        share = sum(p * shares.get("person", 0) for p, shares in zip(self.prior, topics))
         return round(sum(p.exposure for p in self.people) / share)
 
     @property
@@ -318,9 +304,8 @@ class Writer:
 def check_document(document):
     """Raise TextError for what is no Document, such as its text: only that knows what it says."""
     if not isinstance(document, Document):
-        raise TextError(
-            f"a document is a {type(document).__name__}; expected a Document, as sample() draws it"
-        )
+        found = f"a document is a {type(document).__name__}"
+        raise TextError(f"{found}; expected a Document, as sample() draws it")
 
 
 def _draw(rng, table):
