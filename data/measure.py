@@ -3,7 +3,7 @@
     python data/measure.py                              # what there is, and how long it takes
     python data/measure.py methods                      # all arms: writes data/runs/methods.json
     python data/measure.py methods --only "RLOO, k = 4" # one arm again, printed and not kept
-    python data/measure.py methods --seeds 1            # the first seed of each arm
+    python data/measure.py methods --seeds 1            # fewer seeds, into my-methods.json
     python data/measure.py methods --statistics         # its statistics again, from the record
 
 Killed? The same command goes on: each finished arm lies in data/runs/my-NAME until all are done. As

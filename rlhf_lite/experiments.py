@@ -308,7 +308,8 @@ class Experiment:
     def measure(self, seeds=None, workers=None):
         """Measure all arms that are not kept yet, and write the record; return its path.
 
-        workers: arms side by side, as many as cores if None; 1 stays in this process.
+        With fewer seeds the record is my-NAME.json, so that the whole one stays. workers: arms side
+        by side, as many as cores if None; 1 stays in this process.
         """
         module, jobs = load(self.name, self.folder), self.jobs(seeds)
         for number, stage in enumerate(jobs, 1):
@@ -322,7 +323,8 @@ class Experiment:
             results |= rounded(more)
         results["statistics"] = statistics(module, Record(self.name, results, {}))
         command = f"python data/measure.py {self.name}"
-        return records.write(self.name, results, command, list(module.SEEDS), self.runs)
+        name = f"my-{self.name}" if seeds else self.name
+        return records.write(name, results, command, list(module.SEEDS)[:seeds], self.runs)
 
     def _finish(self, todo, workers):
         """Finish jobs, one after another or side by side; yield after each."""

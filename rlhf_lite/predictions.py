@@ -239,8 +239,8 @@ def verdict_on(prediction, table=None):
     VOID: its control does not lie wholly in its own range. NO EFFECT: the interval lies within the
     margin around the edge of the rule. CONFIRMED: it lies wholly in the rule, its value a margin
     from the edge. REFUTED: it lies wholly outside. TOO NOISY: none of these. The interval is cut to
-    the bounds; an EXACT identity must hold for every value. table: {statistic: numbers}, read from
-    the record if not given.
+    the bounds. An EXACT identity is REFUTED by a single value outside. table: {statistic: numbers},
+    read from the record if not given.
     """
     table = records.read(prediction.record)["statistics"] if table is None else table
     for name in filter(None, (prediction.statistic, prediction.control)):
@@ -275,7 +275,9 @@ def _why_void(prediction, table):
 def _word(prediction, value, low, high, seeds):
     """Return the verdict that the interval of a statistic asks for."""
     least, most = prediction.rule
-    if seeds == 1 and prediction.kind != "EXACT":
+    if prediction.kind == "EXACT":
+        return "CONFIRMED" if least <= low and high <= most else "REFUTED"
+    if seeds == 1:
         return "TOO NOISY"
     edge, reach = prediction.edges[0], prediction.margin
     if reach and edge - reach <= low and high <= edge + reach:

@@ -101,8 +101,13 @@ def test_one_arm_is_measured_again_and_not_kept(toy):
 
 
 def test_fewer_seeds(toy):
+    """Into a record of their own, so that the whole one stays; the arms count for both."""
     record = records.read(toy.measure(seeds=1, workers=1).stem, toy.runs)
     assert record.seeds("knob 1") == [0] and record.seeds("late") == [7]
+    assert record.name == "my-toy" and not (toy.runs / "toy.json").exists()
+    before = len(log(toy))
+    assert records.read(toy.measure(workers=1).stem, toy.runs).seeds("knob 1") == [0, 1, 2]
+    assert len(log(toy)) == before + 4
 
 
 def test_statistics_are_computed_again_from_the_recorded_arms(toy):
