@@ -18,6 +18,7 @@ import copy
 import importlib.util
 import json
 import os
+import shutil
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -264,6 +265,8 @@ class Experiment:
     def jobs(self, seeds=None):
         """List (arm, seed), stage by stage; seeds: how many of each arm, all if None."""
         module = load(self.name, self.folder)
+        if seeds is not None and seeds < 1:
+            raise ExperimentError(f"seeds is {seeds}; expected a number of seeds, 1 or more")
         return [
             [(arm, s) for arm, own in stage.items() for s in own.get("seeds", module.SEEDS)[:seeds]]
             for stage in _stages(module)
@@ -308,8 +311,8 @@ class Experiment:
     def measure(self, seeds=None, workers=None):
         """Measure all arms that are not kept yet, and write the record; return its path.
 
-        With fewer seeds the record is my-NAME.json, so that the whole one stays. workers: arms side
-        by side, as many as cores if None; 1 stays in this process.
+        With fewer seeds the record is my-NAME.json, without statistics, so that the whole one
+        stays. workers: arms side by side, as many as cores if None; 1 stays in this process.
         """
         module, jobs = load(self.name, self.folder), self.jobs(seeds)
         for number, stage in enumerate(jobs, 1):
@@ -317,14 +320,18 @@ class Experiment:
             title = f"{self.name}, stage {number} of {len(jobs)}"
             for _ in tqdm(self._finish(todo, workers or os.cpu_count()), title, len(todo)):
                 pass
-        results = {"arms": self._arms(jobs)}
+        results, whole = {"arms": self._arms(jobs)}, jobs == self.jobs()
         if hasattr(module, "summary"):
             more = module.summary(self._lab, Record(self.name, results, {}))
             results |= rounded(more)
-        results["statistics"] = statistics(module, Record(self.name, results, {}))
         command = f"python data/measure.py {self.name}"
-        name = f"my-{self.name}" if seeds else self.name
-        return records.write(name, results, command, list(module.SEEDS)[:seeds], self.runs)
+        if not whole:
+            results, command = {**results, "statistics": {}}, f"{command} --seeds {seeds}"
+            return records.write(f"my-{self.name}", results, command, seeds, self.runs)
+        results["statistics"] = statistics(module, Record(self.name, results, {}))
+        path = records.write(self.name, results, command, list(module.SEEDS), self.runs)
+        shutil.rmtree(self._kept)  # so that the next measurement is one, and not this one again
+        return path
 
     def _finish(self, todo, workers):
         """Finish jobs, one after another or side by side; yield after each."""
@@ -332,8 +339,12 @@ class Experiment:
             yield from (self.finish(*job) for job in todo)
             return
         with ProcessPoolExecutor(workers, get_context("spawn")) as crew:
-            for future in as_completed([crew.submit(self.finish, *job) for job in todo]):
-                yield future.result()
+            try:
+                for future in as_completed([crew.submit(self.finish, *job) for job in todo]):
+                    yield future.result()
+            except BaseException:
+                crew.shutdown(cancel_futures=True)
+                raise
 
     def judge_again(self):
         """Compute the statistics of the record again, from its own arms; return its path."""

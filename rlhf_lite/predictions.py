@@ -155,17 +155,27 @@ def _check_sense(place, p):
             f"{place}: its statistic lies in {list(p.bounds)} whatever happens, so the rule "
             f"{list(p.rule)} cannot lose; expected another statistic, paired with its null"
         )
-    if p.margin < 0 or (p.margin and len(p.edges) != 1):
+    if not 0 <= p.margin < math.inf or (p.margin and len(p.edges) != 1):
         raise PredictionError(
             f"{place}: margin {p.margin:g} with the rule {list(p.rule)}; expected 0 or more, and 0 "
             f"for a range, which is its own margin"
         )
-    if not 0 < p.credence < 1 or p.seeds < 1:
+    low, high = p.rule
+    reach = p.edges[0] + (p.margin if p.edges[0] == low else -p.margin)
+    if max(low, p.bounds[0]) > min(high, p.bounds[1]) or not p.bounds[0] <= reach <= p.bounds[1]:
+        raise PredictionError(
+            f"{place}: its statistic lies in {list(p.bounds)}, so the rule {list(p.rule)} with a "
+            f"margin of {p.margin:g} cannot win; expected one that can"
+        )
+    once = p.kind == "EXACT" or p.first_verdict  # the first 55 stay as they were
+    if not 0 < p.credence < 1 or p.seeds < (1 if once else 2):
         raise PredictionError(
             f"{place}: credence {p.credence:g} and {p.seeds} seeds; expected a probability between "
-            f"0 and 1, and one seed or more"
+            f"0 and 1, and two seeds or more"
         )
     worth = p.margin or (p.rule[1] - p.rule[0]) / 2
+    if p.pilot_sd and not math.isfinite(worth):
+        raise PredictionError(f"{place}: pilot_sd without a margin; expected both")
     if p.pilot_sd and p.seeds < seeds_for(p.pilot_sd, worth):
         raise PredictionError(
             f"{place}: {p.seeds} seeds; expected {seeds_for(p.pilot_sd, worth)} for a pilot's "
@@ -178,11 +188,10 @@ def seeds_for(sd, margin):
 
     The smallest n with t(0.975, n - 1) sd / sqrt(n) <= margin. Example: `seeds_for(0.1, 0.1)` is 7.
     """
-    if not sd > 0 or not margin > 0:
+    if not 0 < sd < math.inf or not 0 < margin < math.inf:
         raise PredictionError(f"sd {sd} and margin {margin}; expected numbers above 0")
     return next(n for n in range(2, 100_000)
-                if not math.isfinite(margin)
-                or student.ppf(0.975, n - 1) * sd / math.sqrt(n) <= margin)  # fmt: skip
+                if student.ppf(0.975, n - 1) * sd / math.sqrt(n) <= margin)  # fmt: skip
 
 
 # ---- intervals ----
@@ -250,9 +259,15 @@ def verdict_on(prediction, table=None):
                 f"{prediction.id}"
             )
     value, low, high, seeds = interval(table[prediction.statistic])
-    if prediction.kind == "EXACT":
-        low, high = (float(end(table[prediction.statistic])) for end in (np.min, np.max))
+    least, most = (float(end(table[prediction.statistic])) for end in (np.min, np.max))
+    if least < prediction.bounds[0] - 1e-9 or most > prediction.bounds[1] + 1e-9:
+        raise PredictionError(
+            f"{prediction.id}: its statistic goes from {least:g} to {most:g}; expected it within "
+            f"its bounds {list(prediction.bounds)}"
+        )
     low, high = (float(np.clip(end, *prediction.bounds)) for end in (low, high))
+    if prediction.kind == "EXACT":
+        low, high = least, most
     why = _why_void(prediction, table)
     word = "VOID" if why else _word(prediction, value, low, high, seeds)
     if word == "TOO NOISY" and seeds == 1:
@@ -265,6 +280,8 @@ def _why_void(prediction, table):
     if not prediction.control:
         return ""
     _, low, high, _ = interval(table[prediction.control])
+    if prediction.kind == "EXACT":
+        low, high = np.min(table[prediction.control]), np.max(table[prediction.control])
     least, most = prediction.control_rule
     if least <= low and high <= most:
         return ""
@@ -316,7 +333,7 @@ def scoreboard(predictions=None):
              for b in dict.fromkeys(p.notebook for p in known)]  # fmt: skip
     for name, part in [*groups, *books, (f"**all {len(known)}**", found)]:
         words, (score, judged) = Counter(v.word for v in part), brier(part)
-        shown = f"{score:.2f} ({judged})" if judged else ""
+        shown = f"{score:.2f} ({judged})" if judged and name in GROUPS else ""
         lines.append(f"| {name} | {' | '.join(str(words[w]) for w in COLOURS)} | {shown} |")
     if len(known) > len(found):
         lines += ["", f"{len(known) - len(found)} more registered and not yet run."]

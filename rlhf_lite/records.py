@@ -8,6 +8,7 @@ by notebook 01.
 
 import hashlib
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -171,7 +172,9 @@ def rewrite(name, results, made, folder=DATA / "runs"):
     record = {**made, "sha256": checksum(results), "results": results}
     path = Path(folder) / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8", newline="\n")
+    half = path.with_name(f".{path.name}.{os.getpid()}")  # a record is written whole or not at all
+    half.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8", newline="\n")
+    os.replace(half, path)
     return path
 
 

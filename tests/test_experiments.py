@@ -105,9 +105,30 @@ def test_fewer_seeds(toy):
     record = records.read(toy.measure(seeds=1, workers=1).stem, toy.runs)
     assert record.seeds("knob 1") == [0] and record.seeds("late") == [7]
     assert record.name == "my-toy" and not (toy.runs / "toy.json").exists()
+    assert record.made["command"].endswith("toy --seeds 1") and record["statistics"] == {}
     before = len(log(toy))
     assert records.read(toy.measure(workers=1).stem, toy.runs).seeds("knob 1") == [0, 1, 2]
     assert len(log(toy)) == before + 4
+    for seeds in (0, -1):
+        with pytest.raises(ExperimentError, match="expected a number of seeds, 1 or more"):
+            toy.measure(seeds=seeds)
+    assert records.read("toy", toy.runs).seeds("knob 1") == [0, 1, 2]
+
+
+def test_measuring_again_measures_again(toy):
+    """What was kept until all was done would else come back under today's commit."""
+    toy.measure(workers=1)
+    before = len(log(toy))
+    toy.measure(workers=1)
+    assert len(log(toy)) == 2 * before
+
+
+def test_a_failing_worker_stops_the_others(toy):
+    toy.runs.mkdir()
+    (toy.runs / "broken").touch()
+    with pytest.raises(ZeroDivisionError):
+        toy.measure(workers=2)
+    assert not (toy.runs / "toy.json").exists()
 
 
 def test_statistics_are_computed_again_from_the_recorded_arms(toy):

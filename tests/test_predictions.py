@@ -113,6 +113,11 @@ def test_a_notebook_gets_its_own(tmp_path):
         ({"credence": 1.0}, "credence 1 and 3 seeds; expected a probability between 0 and 1"),
         ({"seeds": 0}, "credence 0.7 and 0 seeds"),
         ({"margin": -0.1}, "margin -0.1 with the rule"),
+        ({"margin": math.inf}, "margin inf with the rule"),
+        ({"margin": 0.2, "rule": [0.9, 1.0], "bounds": [-1.0, 1.0]}, "margin of 0.2 cannot win"),
+        ({"rule": [2.0, 3.0], "bounds": [-1.0, 1.0]}, "cannot win"),
+        ({"seeds": 1}, "credence 0.7 and 1 seeds"),
+        ({"pilot_sd": 0.1}, "pilot_sd without a margin"),
         ({"rule": [-0.1, 0.1], "margin": 0.1}, "0 for a range, which is its own margin"),
         ({"bounds": [0.0, math.inf]}, "lies in [0.0, inf] whatever happens, so the rule [0.0, inf] cannot lose"),
         ({"margin": 0.1, "pilot_sd": 0.1}, "3 seeds; expected 7 for a pilot's sd of 0.1 and an effect of 0.1"),
@@ -282,6 +287,19 @@ def test_a_bound_that_cannot_be_crossed_blocks_nothing():
     assert verdict_on(prediction(rule=(0.9, 1.0)), {"gain": [1, 1, 0.9667]}).word == "TOO NOISY"
 
 
+@pytest.mark.parametrize("kind", ["EXACT", "EMERGENT"])
+def test_a_value_beyond_its_bounds_is_no_value(kind):
+    """A fault in units must not be cut to a confirmation."""
+    wild = prediction(kind=kind, rule=(0.9, 1.0), bounds=(-1.0, 1.0))
+    with pytest.raises(PredictionError, match="goes from 93 to 95; expected it within"):
+        verdict_on(wild, {"gain": [93, 95, 94]})
+
+
+def test_as_many_seeds_ran_as_were_planned():
+    for p in load_predictions():
+        assert p.kind == "EXACT" or verdict_on(p).seeds == p.seeds, p.id
+
+
 def test_one_run_decides_nothing_but_an_identity():
     verdict = verdict_on(prediction(), {"gain": [5.0]})
     assert (verdict.word, verdict.why) == ("TOO NOISY", "one run")
@@ -335,7 +353,7 @@ KIND = {
     "above, by a margin": prediction(margin=0.5),
     "below": prediction(rule=(-math.inf, 0.0)),
     "a range, the truth at its edge": prediction(rule=(-2.0, 0.0)),
-    "a threshold at a bound": prediction(rule=(0.0, 3.0), bounds=(-3.0, 3.0)),
+    "a threshold at a bound": prediction(rule=(0.0, 9.0), bounds=(-9.0, 9.0)),
     "a control that could fail": controlled(),
 }
 
@@ -461,7 +479,14 @@ def test_the_scoreboard_counts_what_is_still_to_come():
 
 def test_the_scoreboard_shows_five_verdicts_three_groups_and_brier():
     text = scoreboard()
-    assert all(word in text for word in (*COLOURS, "Brier score", "blind", "after a look", "EXACT"))
+    assert all(word in text for word in (*COLOURS, "Brier score"))
+    rows = {row.split("|")[1].strip(): row.split("|")[2:-1] for row in text.split("\n")[2:10]}
+    known = load_predictions()
+    for group in predictions.GROUPS:
+        *counts, score = rows[group]
+        assert sum(map(int, counts)) == sum(p.group == group for p in known) > 0
+        judged = brier([verdict_on(p) for p in known if p.group == group])
+        assert score.strip() == f"{judged[0]:.2f} ({judged[1]})"
 
 
 def test_the_readme_shows_the_scoreboard_of_the_records():

@@ -35,7 +35,11 @@ def predictions_html(predictions, verdicts=None):
             v = verdicts[number]
             word = f'<b style="color:{COLOURS[v.word]}">{v.word}</b>'
             word += f"<br>{html.escape(v.why)}" if v.why else ""
-            rows[-1] += [f"{show_measured(v)}, {v.seeds} seeds", word, p.first_verdict.lower()]
+            rows[-1] += [
+                f"{show_measured(v)}, {v.seeds} seed{'s' * (v.seeds > 1)}",
+                word,
+                p.first_verdict.lower(),
+            ]
     style = "text-align:left;vertical-align:top;padding:4px 10px;white-space:normal"
     cells = ["".join(f'<td style="{style}">{cell}</td>' for cell in row) for row in rows]
     return "<table>" + "".join(f"<tr>{row}</tr>" for row in cells) + "</table>"
