@@ -13,13 +13,13 @@ import random
 from dataclasses import dataclass
 
 from rlhf_lite.policies import (
-    PolicyConfig,
     PolicyRun,
     explained_variance,
     kl_estimates,
     policy_loss,
 )
-from rlhf_lite.rollouts import PolicyError
+from rlhf_lite.scores import PolicyError
+from rlhf_lite.steps import PolicyConfig
 
 import numpy as np
 import torch
@@ -336,11 +336,15 @@ class RejectionRun(DirectRun):
         """Keep the best row of each group."""
         paid = rollout.scores if self.config.offline else self.returns(rollout)
         rows = best_rows(self.grouped(paid))
-        return self._split(rows), None, {}
+        return self._split(rows), rows, {}
 
     def loss(self, rollout, part, lesson):
         """Return -mean log pi of the kept responses [nats a token]."""
         return -self._token_logprobs(rollout, part)[0].mean(), {}
+
+    def weight(self, rollout, part, lesson):
+        """Return what some rows weigh among those that were kept."""
+        return rollout.weight(part, among=lesson)
 
 
 class DPORun(DirectRun):
@@ -379,3 +383,7 @@ class DPORun(DirectRun):
         half = len(part) // 2
         loss, _ = dpo_loss(ours[:half], ours[half:], theirs[:half], theirs[half:], self.kl_coef)
         return loss, {}
+
+    def weight(self, rollout, part, lesson):
+        """Return 1: the loss is a mean over pairs."""
+        return 1.0

@@ -7,6 +7,7 @@ everything that changes a model's architecture. Taught by notebook 01.
 import copy
 import hashlib
 import json
+from contextlib import contextmanager
 from numbers import Integral
 from pathlib import Path
 
@@ -171,6 +172,17 @@ def _without_pad(tokenizer):
     spec["added_tokens"] = [t for t in spec["added_tokens"] if t["id"] != tokenizer.pad_token_id]
     names = {k: v for k, v in tokenizer.special_tokens_map.items() if k != "pad_token"}
     return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(spec)), **names)
+
+
+@contextmanager
+def attention(model, kind):
+    """Use one of transformers' kernels of attention, such as "eager", inside a with block."""
+    usual = model.config._attn_implementation
+    model.set_attn_implementation(kind)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(usual)
 
 
 def count_parameters(model):

@@ -9,12 +9,13 @@ import copy
 import math
 import random
 import time
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from numbers import Real
 
 from rlhf_lite.models import checksum
-from rlhf_lite.rollouts import Critic, PolicyError, check_parts, collect, read, step_prompts
-from rlhf_lite.sampling import RESPONSE_TOKENS
+from rlhf_lite.rollouts import Critic, check_parts, collect, read, step_prompts
+from rlhf_lite.scores import PolicyError, Score
+from rlhf_lite.steps import PolicyStep
 from rlhf_lite.training import (
     TrainingError,
     cosine,
@@ -22,116 +23,9 @@ from rlhf_lite.training import (
     digest,
     load_checkpoint,
     save_checkpoint,
-    settle_dials,
 )
 
 import torch
-
-
-@dataclass(frozen=True)
-class PolicyConfig:
-    """The dials that every method has."""
-
-    kl_coef: float = 0.2
-    """What a nat of KL costs, in units of the score (beta)."""
-    steps: int = 40
-    """Steps: batches of responses."""
-    samples: int = 252
-    """Responses a step."""
-    epochs: int = 1
-    """Passes over each batch of responses."""
-    minibatches: int = 4
-    """Updates a pass."""
-    lr: float = 1e-4
-    """Peak learning rate; up in a line, down along a cosine."""
-    warmup: int = 2
-    """Steps until the peak."""
-    cliprange: float = 0.2
-    """How far a token's probability ratio may move in one batch before its gradient stops."""
-    target_kl: float | None = None
-    """KL to steer to by moving kl_coef [nats a response]; None keeps kl_coef as it is set."""
-    horizon: int = 5000
-    """Responses over which the adaptive coefficient answers; smaller is quicker."""
-    unended_penalty: float = 0.0
-    """Taken from the score of a response that ran into the length limit [score]."""
-    max_new_tokens: int = RESPONSE_TOKENS
-    """Longest response [tokens]."""
-    clip: float = 1.0
-    """Largest gradient norm."""
-    kl_limit: float = 60.0
-    """KL at which the run stops and goes back to the last good policy [nats a response]."""
-    seed: int = 0
-    """Order of the prompts, sampling, minibatches."""
-    bfloat16: bool = True
-    """Whether updates multiply in bfloat16 where the hardware has it; sampling never does."""
-
-    def __post_init__(self):
-        """Check that the dials make sense."""
-        settle_dials(self, PolicyError)
-        self._require_positive(
-            "steps", "samples", "epochs", "minibatches", "lr", "cliprange", "clip", "horizon",
-            "max_new_tokens", "kl_limit",
-        )  # fmt: skip
-        if self.samples % self.minibatches:
-            raise PolicyError(
-                f"{self.samples} samples do not divide into {self.minibatches} minibatches; "
-                f"expected a multiple"
-            )
-        if self.target_kl is not None and not (self.target_kl > 0 and self.kl_coef > 0):
-            raise PolicyError(
-                "an adaptive coefficient multiplies; expected target_kl and kl_coef above 0"
-            )
-
-    def _require_positive(self, *names):
-        """Raise PolicyError for the first dial that is 0 or below."""
-        for name in names:
-            if not getattr(self, name) > 0:
-                raise PolicyError(f"{name} is {getattr(self, name):g}; expected more than 0")
-
-
-@dataclass(frozen=True)
-class PolicyStep:
-    """One step; all but the losses and norms describe the policy before the update.
-
-    score: mean of the batch; kl: to the reference, exact over the vocabulary at each token and
-    summed over the response [nats]; kl_k1, kl_k3: two estimates of the same; objective: score -
-    kl_coef * kl_k1, whose noise vanishes at the optimum; entropy, length: of the response [nats,
-    tokens]; ended: share that stopped by themselves; kl_old: from the sampling policy to the
-    updated one [nats a token]; ratio_gap: mean |log-probability while sampling - before the
-    update| [nats a token]; explained_variance: share of the returns' variance that the critic, or
-    the baseline, foresees; prompts, texts, scores: the batch. What a method does not have is 0.
-    """
-
-    step: int
-    of: int
-    kl_coef: float
-    score: float
-    kl: float
-    kl_k1: float
-    kl_k3: float
-    objective: float
-    entropy: float
-    length: float
-    ended: float
-    ratio_gap: float
-    policy_loss: float
-    grad_norm: float
-    lr: float
-    seconds: float
-    clip_fraction: float = 0.0
-    first_clip_fraction: float = 0.0
-    kl_old: float = 0.0
-    value_loss: float = 0.0
-    ptx_loss: float = 0.0
-    explained_variance: float = 0.0
-    prompts: tuple = ()
-    texts: tuple = ()
-    scores: tuple = ()
-
-    def numbers(self):
-        """Return the record without prompts, texts and scores, as a dict."""
-        return {f.name: getattr(self, f.name) for f in fields(self)[:-3]}
-
 
 # ---- the formulas ----
 
@@ -186,10 +80,11 @@ class PolicyRun:
     """A run that can be stopped, steered, saved, loaded and gone on with.
 
     policy: a causal language model, trained in place; reference: a frozen one of the same
-    tokenizer, or None for a copy of the policy as it is now; prompts: list of str; score: a
-    function from B texts (prompt and response, cut back to the last whole sentence) to B numbers.
-    Iterating yields PolicySteps until `config.steps`; `run.kl_coef` may be changed between two of
-    them. Raises PolicyError for what cannot work.
+    tokenizer, or None for a copy of the policy as it is now; prompts: list of str; score: any
+    function from B texts (prompt and response, cut back to the last whole sentence) to B numbers,
+    or a Mixture or Lagrangian of such functions (see `scores`), of which `run.score` is a copy of
+    its own. Iterating yields PolicySteps until `config.steps`; `run.kl_coef` may be changed between
+    two of them. Raises PolicyError for what cannot work.
     """
 
     group = 1  # responses to each prompt of a batch
@@ -204,14 +99,13 @@ class PolicyRun:
         )
         self.reference.eval().requires_grad_(False)
         policy.requires_grad_(True)  # a copy of a frozen reference comes frozen
-        if policy.device.type == "cpu":
-            policy.set_attn_implementation("eager")
-            self.reference.set_attn_implementation("eager")
         groups = [
             {"params": list(policy.parameters()), "peak": config.lr},
             {"params": list(self.critic.parameters().values()), "peak": self.critic.lr},
         ]
-        self.optimizer = torch.optim.Adam(groups, lr=config.lr, betas=(0.9, 0.98), eps=1e-5)
+        self.optimizer = torch.optim.Adam(
+            groups, lr=config.lr, betas=(0.9, 0.98), eps=1e-5, fused=True
+        )
         self._good = self._snapshot()
 
     # -- what a method says --
@@ -221,8 +115,25 @@ class PolicyRun:
         raise NotImplementedError
 
     def loss(self, rollout, part, lesson):
-        """Return (loss, info) of some rows; info holds fields of PolicyStep."""
+        """Return (loss, info) of some rows, a mean over tokens; info holds fields of PolicyStep."""
         raise NotImplementedError
+
+    def weight(self, rollout, part, lesson):
+        """Return what the loss of some rows weighs, so that all responses weigh alike."""
+        return rollout.weight(part)
+
+    def aside(self, part):
+        """Return (loss, info) of what is learned beside the responses of a minibatch."""
+        return 0.0, {}
+
+    @property
+    def score(self):
+        """Return the Score that judges responses; set it to any function of texts."""
+        return self._score
+
+    @score.setter
+    def score(self, value):
+        self._score = copy.copy(value) if isinstance(value, Score) else Score(value)
 
     @property
     def kl_coef(self):
@@ -259,6 +170,7 @@ class PolicyRun:
         done = self._record(rollout, info, time.perf_counter() - start)
         self.step += 1
         self.history.append(done)
+        self.score.learn(rollout.said)
         if config.target_kl is not None:
             self.kl_coef = adapted(
                 self.kl_coef, done.kl, config.target_kl, config.samples, config.horizon
@@ -309,9 +221,12 @@ class PolicyRun:
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * cosine(self.step, config.steps, config.warmup)
         rng = random.Random(f"{config.seed}/{self.step}/minibatches")
-        for _ in range(config.epochs):
-            for part in rng.sample(parts, len(parts)):
-                infos.append(self._descend(*self.loss(rollout, part, lesson)))
+        for turn in range(config.epochs):
+            for part in rng.sample(parts, len(parts)) if turn else parts:
+                loss, info = self.loss(rollout, part, lesson)
+                aside, more = self.aside(part)
+                loss = self.weight(rollout, part, lesson) * loss + aside
+                infos.append(self._descend(loss, info | more))
         keep, gap = rollout.real.bool(), (rollout.logprobs - rollout.drawn_logprobs).abs()
         mean = {k: sum(i[k] for i in infos) / len(infos) for k in infos[0]}
         return mean | shared | {
@@ -338,7 +253,8 @@ class PolicyRun:
     def _snapshot(self):
         """Copy the weights, the state of the optimiser, and what else the run remembers."""
         weights = {n: p.detach().clone() for n, p in self._named().items()}
-        return weights, copy.deepcopy(self.optimizer.state_dict()), list(self.critic.state)
+        optimizer = copy.deepcopy(self.optimizer.state_dict())
+        return weights, optimizer, list(self.critic.state), list(self.score.state)
 
     @torch.no_grad()
     def _restore(self, snapshot):
@@ -346,7 +262,7 @@ class PolicyRun:
         for name, param in self._named().items():
             param.copy_(snapshot[0][name])
         self.optimizer.load_state_dict(snapshot[1])
-        self.critic.state = list(snapshot[2])
+        self.critic.state, self.score.state = map(list, snapshot[2:])
 
     def _record(self, rollout, info, seconds):
         """Make the PolicyStep of a batch and its update."""
@@ -359,7 +275,7 @@ class PolicyRun:
             entropy=float(rollout.entropy.sum(1).mean()),
             length=float(rollout.real.sum(1).mean()),
             ended=float(rollout.ended.float().mean()), seconds=seconds,
-            prompts=tuple(rollout.prompts), texts=tuple(rollout.texts),
+            parts=rollout.said, prompts=tuple(rollout.prompts), texts=tuple(rollout.texts),
             scores=tuple(rollout.scores.tolist()), **info,
         )  # fmt: skip
 
@@ -380,6 +296,7 @@ class PolicyRun:
         meta = {"step": self.step, "kl_coef": self.kl_coef}
         meta["history"] = [asdict(s) for s in self.history]
         meta["critic"] = [t.tolist() for t in self.critic.state]
+        meta["score"] = self.score.state
         save_checkpoint(folder, self._named(), self.optimizer, self.identity(), meta)
 
     def load(self, folder):
@@ -391,6 +308,7 @@ class PolicyRun:
         meta = load_checkpoint(folder, self._named(), self.optimizer, self.identity())
         self.step, self.kl_coef = meta["step"], meta["kl_coef"]
         self.critic.state = [torch.tensor(t, device=self.policy.device) for t in meta["critic"]]
+        self.score.state = meta["score"]
         self.history = [
             PolicyStep(**s | {name: tuple(s[name]) for name in ("prompts", "texts", "scores")})
             for s in meta["history"]

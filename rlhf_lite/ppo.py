@@ -15,14 +15,15 @@ from dataclasses import dataclass
 from rlhf_lite.checks import check_texts
 from rlhf_lite.models import checksum, context_of
 from rlhf_lite.policies import (
-    PolicyConfig,
     PolicyRun,
     explained_variance,
     kl_estimates,
     policy_loss,
 )
-from rlhf_lite.rollouts import Critic, PolicyError
+from rlhf_lite.rollouts import Critic
 from rlhf_lite.runtime import autocast
+from rlhf_lite.scores import PolicyError
+from rlhf_lite.steps import PolicyConfig
 from rlhf_lite.training import digest, encode_rows, next_token_loss, pad_rows
 
 import torch
@@ -257,7 +258,7 @@ class PPORun(PolicyRun):
         return rollout.parts, lesson, {"explained_variance": foreseen}
 
     def loss(self, rollout, part, lesson):
-        """Return the clipped loss of some rows, with the value, KL and ptx losses if asked for."""
+        """Return the clipped loss of some rows, with the value and KL losses if asked for."""
         config, keep = self.config, rollout.real[part].bool()
         advantages, returns = (table[part][keep] for table in lesson)
         table, states, chosen = rollout.forward(self.policy, part)
@@ -267,10 +268,14 @@ class PPORun(PolicyRun):
         total = clipped + config.value_coef * wrong
         if config.kl_loss:
             theirs = rollout.forward(self.reference, part)[0]
-            total = total + self.kl_coef * (table.exp() * (table - theirs)).sum(-1).mean()
+            drift = (table.exp() * (table - theirs)).sum(-1).mean()
+            total = total + self.kl_coef * drift
+        return total, info | {"policy_loss": clipped, "value_loss": wrong}
+
+    def aside(self, part):
+        """Return (loss, info): what the next-token loss of some documents weighs, and is."""
         ptx = self._ptx(part) if self.rows else torch.zeros(())
-        total = total + config.ptx_coef * ptx
-        return total, info | {"policy_loss": clipped, "value_loss": wrong, "ptx_loss": ptx}
+        return self.config.ptx_coef * ptx, {"ptx_loss": ptx}
 
     def _ptx(self, part):
         """Return the next-token loss of some documents of the corpus [nats a token]."""

@@ -6,9 +6,9 @@ Notebook 04 writes it out.
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from rlhf_lite.models import context_of
+from rlhf_lite.models import attention, context_of
 from rlhf_lite.runtime import autocast
 from rlhf_lite.sampling import (
     RESPONSE_TOKENS,
@@ -18,12 +18,9 @@ from rlhf_lite.sampling import (
     sample,
     token_logprobs,
 )
+from rlhf_lite.scores import PolicyError, settle_scores
 
 import torch
-
-
-class PolicyError(RuntimeError):
-    """Says in one sentence why a run cannot start or go on, and which dial to turn."""
 
 
 def check_parts(policy, reference, tokenizer, prompts, longest):
@@ -66,10 +63,12 @@ class Rollout:
     prompts, texts: lists of B str, a text being prompt and response cut back to the last whole
     sentence; tokens, mask (B, T): left-padded, the responses all start at column `query`; real (B,
     R): 1 on response tokens; drawn_logprobs, logprobs, ref_logprobs (B, R): of the policy while
-    sampling, of policy and reference in the precision of the update [nats]; scores (B,); ended (B,)
-    bool; parts: lists of row numbers, the minibatches; bfloat16: whether models read it in
-    bfloat16; kl, entropy (B, R) [nats]; values (B, R) [score], features (B, R, F): what a critic
-    expects and reads. What nobody has filled in yet is None.
+    sampling, of policy and reference while reading [nats]; scores (B,); ended (B,) bool; parts:
+    lists of row numbers, the minibatches of the first pass in their order; bfloat16: whether models
+    read it in bfloat16; kl, entropy (B, R) [nats]; values (B, R) [score], features (B, R, F): what
+    a critic expects and reads; fresh: what the policy said of the first part, ready to be learned
+    from; said: what the parts of a mixed score said, see `Score`. What nobody has filled in yet is
+    None.
     """
 
     prompts: list
@@ -89,12 +88,16 @@ class Rollout:
     entropy: torch.Tensor = None
     values: torch.Tensor = None
     features: torch.Tensor = None
+    fresh: tuple = None
+    said: dict = field(default_factory=dict)
 
     def states(self, model, part):
         """Return what a head reads at the N real response tokens of some rows, (N, width)."""
         keep = self.real[part].bool()
         end = self.query + int(keep.sum(1).max())
-        with autocast(model.device, self.bfloat16):
+        # On a CPU the fused kernel of attention is slow backward.
+        kind = "eager" if model.device.type == "cpu" else model.config._attn_implementation
+        with autocast(model.device, self.bfloat16), attention(model, kind):
             states = response_states(
                 model, self.tokens[part, :end], self.mask[part, :end], self.query
             )
@@ -103,13 +106,27 @@ class Rollout:
     def forward(self, model, part):
         """Return what a model says of the N real response tokens of some rows.
 
-        Log-probabilities (N, V) [nats], states (N, width), and the tokens themselves (N, 1).
+        Log-probabilities (N, V) [nats], states (N, width), and the tokens themselves (N, 1). What
+        was read before the first update, and kept with its graph, is not read again.
         """
+        fresh, self.fresh = self.fresh, None
+        if fresh and fresh[0] is model and fresh[1] == part:
+            return fresh[2]
         states = self.states(model, part)
         with autocast(model.device, self.bfloat16):
             logits = model.lm_head(states)
         chosen = self.tokens[part, self.query :][self.real[part].bool()]
         return torch.log_softmax(logits.float(), -1), states.float(), chosen[:, None]
+
+    def weight(self, part, among=None):
+        """Return how much longer the responses of some rows are than the average; 1 for equals.
+
+        The sum over all tokens of a batch, split into minibatches of any lengths, is the sum of
+        weight times mean over tokens: every response weighs alike, whatever stands beside it.
+        among: rows that count as all, all if None.
+        """
+        lengths = self.real.sum(1)
+        return float(lengths[part].mean() / (lengths if among is None else lengths[among]).mean())
 
     def fill(self, name, part, values):
         """Write values (N, ...) to the N real tokens of some rows of a table, made if need be."""
@@ -166,24 +183,25 @@ def step_prompts(prompts, count, step, seed=0, group=1):
 def collect(model, tokenizer, prompts, score, config, step):
     """Draw a model's responses to a step's prompts and score them; return a Rollout, not yet read.
 
-    score: as in PolicyRun; config: a PolicyConfig. Raises PolicyError for scores that are no
-    numbers.
+    score: a Score; config: a PolicyConfig. Raises PolicyError for scores that are no numbers.
     """
-    drawn = sample(
-        model, tokenizer, prompts, config.max_new_tokens,
-        seed=config.seed * 1_000_003 + step, batch=len(prompts),
-    )  # fmt: skip
+    with autocast(model.device, config.bfloat16):
+        drawn = sample(
+            model, tokenizer, prompts, config.max_new_tokens,
+            seed=config.seed * 1_000_003 + step, batch=len(prompts),
+        )  # fmt: skip
+        texts, ended = responses_cut(drawn, tokenizer)
+        scores, said = score.judge(texts, step)
     query = int(drawn.response.argmax(1)[0])
     real = drawn.response[:, query:].float()
-    texts, ended = responses_cut(drawn, tokenizer)
-    scores = settle_scores(score(texts), texts, step).to(real.device)
-    scores = scores - config.unended_penalty * (~ended).float()
+    scores = scores.to(model.device) - config.unended_penalty * (~ended).float()
     # Rows of like length together, so that little padding is processed.
     order, size = real.sum(1).argsort(stable=True).tolist(), len(prompts) // config.minibatches
     parts = [order[i : i + size] for i in range(0, len(order), size)]
+    random.Random(f"{config.seed}/{step}/minibatches").shuffle(parts)
     return Rollout(
         drawn.prompts, texts, drawn.tokens, drawn.mask, query, real, drawn.logprobs[:, query:],
-        scores, ended, parts, config.bfloat16,
+        scores, ended, parts, config.bfloat16, said=said,
     )  # fmt: skip
 
 
@@ -191,46 +209,35 @@ def collect(model, tokenizer, prompts, score, config, step):
 def read(rollout, policy, reference, critic):
     """Fill in what policy, reference and critic say of each response token; return the Rollout.
 
-    In the precision and the minibatches of the update, so that its first ratio is exactly 1.
+    In the precision and the minibatches of the update, so that its first ratio is exactly 1; the
+    first update learns from this very reading.
     """
-    for part in rollout.parts:
-        ours, states, chosen = rollout.forward(policy, part)
+    for part in reversed(rollout.parts):
         theirs = rollout.forward(reference, part)[0]
-        probs = ours.exp()
+        with torch.set_grad_enabled(part is rollout.parts[0]):
+            found = rollout.forward(policy, part)
+        ours, states, chosen = (t.detach() for t in found)
         rollout.fill("logprobs", part, ours.gather(1, chosen)[:, 0])
         rollout.fill("ref_logprobs", part, theirs.gather(1, chosen)[:, 0])
-        rollout.fill("kl", part, (probs * (ours - theirs)).sum(-1))
-        rollout.fill("entropy", part, -(probs * ours).sum(-1))
+        for name, values in zip(("kl", "entropy"), kl_and_entropy(ours, theirs)):
+            rollout.fill(name, part, values)
         critic.note(rollout, part, states)
+    rollout.fresh = policy, rollout.parts[0], found
     return rollout
 
 
-def settle_scores(scores, texts, step=None):
-    """Return what a score function said of texts as float32 (N,), detached.
+def kl_and_entropy(ours, theirs, rows=32):
+    """Return KL(policy || reference) and the policy's entropy at N tokens, both (N,) [nats].
 
-    step: for the message. Raises PolicyError unless that is one finite number a text.
+    ours, theirs (N, V): log-probabilities; rows: tokens at a time, so few that they stay in a
+    core's cache.
     """
-    try:
-        scores = torch.as_tensor(scores).detach().float().flatten()
-    except (TypeError, ValueError, RuntimeError):
-        raise PolicyError(
-            f"the score function returned a {type(scores).__name__} that holds no numbers; "
-            f"expected one number for each of {len(texts)} texts"
-        ) from None
-    if len(scores) != len(texts):
-        raise PolicyError(
-            f"the score function returned {len(scores)} numbers for {len(texts)} texts; "
-            f"expected one each"
-        )
-    bad = (~torch.isfinite(scores)).nonzero()
-    if len(bad):
-        number = int(bad[0])
-        when = "" if step is None else f" at step {step}"
-        raise PolicyError(
-            f"the score of response {number}{when} is {float(scores[number])}; expected a finite "
-            f"number for {texts[number]!r}"
-        )
-    return scores
+    kl, entropy = [], []
+    for log_p, log_q in zip(ours.split(rows), theirs.split(rows)):
+        probs = log_p.exp()
+        kl.append((probs * (log_p - log_q)).sum(-1))
+        entropy.append(-(probs * log_p).sum(-1))
+    return torch.cat(kl), torch.cat(entropy)
 
 
 # ---- fresh samples of a policy ----

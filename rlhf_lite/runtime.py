@@ -3,8 +3,10 @@
 Omits anything distributed; notebook 14 hands that to Accelerate.
 """
 
+import ctypes
 import os
 import random
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -14,6 +16,21 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "data"
 FAST = os.environ.get("RLHF_LITE_FAST", "") == "1"
+
+
+def keep_memory(most=2**30):
+    """Ask glibc to keep freed blocks of up to `most` bytes for the next use; elsewhere do nothing.
+
+    Handed back to the system, as they are by default, they return page by page: a sixth of the time
+    of an update.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt:
+        for option in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+            mallopt(option, most)
+
+
+keep_memory()
 
 
 def seed_everything(seed):

@@ -8,9 +8,10 @@ from dataclasses import fields
 from rlhf_lite import direct, models, rewards, rollouts, training
 from rlhf_lite.direct import DirectConfig
 from rlhf_lite.models import ModelError
-from rlhf_lite.policies import PolicyConfig, PolicyError
+from rlhf_lite.policies import PolicyError
 from rlhf_lite.ppo import PPOConfig, PPORun
 from rlhf_lite.rewards import RewardConfig
+from rlhf_lite.steps import PolicyConfig
 from rlhf_lite.training import (
     CHECKPOINT,
     LanguageConfig,
