@@ -7,7 +7,8 @@
     python data/measure.py methods --statistics         # its statistics again, from the record
 
 Killed? The same command goes on: each finished arm lies in data/runs/my-NAME until all are done. As
-many arms run side by side as there are cores, one thread each.
+many arms run side by side as there are cores, one thread each; how long all will take is said
+before they start.
 """
 
 import argparse
@@ -34,6 +35,7 @@ def main():
         elif args.only:
             print(json.dumps(Experiment(args.name).measure_arm(args.only, args.seeds), indent=1))
         else:
+            print(Experiment(args.name).forecast(args.seeds), flush=True)
             print("wrote", Experiment(args.name).measure(args.seeds))
     except (ExperimentError, RecordError) as error:
         sys.exit(f"measure: {error}")

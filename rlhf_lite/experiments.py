@@ -282,7 +282,10 @@ class Experiment:
 
     def finish(self, arm, seed):
         """Measure one arm and keep it."""
-        _keep(self._kept / f"{arm} {seed}.json", self.measure_one(arm, seed))
+        _keep(self._path(arm, seed), self.measure_one(arm, seed))
+
+    def _path(self, arm, seed):
+        return self._kept / f"{arm} {seed}.json"
 
     @property
     def _kept(self):
@@ -296,9 +299,28 @@ class Experiment:
         """Return the kept arms by name and seed."""
         arms = {}
         for arm, seed in (job for stage in jobs for job in stage):
-            text = (self._kept / f"{arm} {seed}.json").read_text(encoding="utf-8")
+            text = self._path(arm, seed).read_text(encoding="utf-8")
             arms.setdefault(arm, {})[str(seed)] = json.loads(text)
         return arms
+
+    def forecast(self, seeds=None, workers=None):
+        """Say how many arms are left and how long they take, as those of the record did.
+
+        Without a record the experiment's MINUTES an arm are believed, if it has any.
+        """
+        module, workers = load(self.name, self.folder), workers or os.cpu_count()
+        todo = [job for stage in self.jobs(seeds) for job in stage if not self._path(*job).exists()]
+        try:
+            arms = records.read(self.name, self.runs)["arms"]
+        except records.RecordError:
+            arms = {}
+        took = {a: np.mean([r["seconds"] for r in runs.values()]) for a, runs in arms.items()}
+        usual = 60 * getattr(module, "MINUTES", np.nan)
+        minutes = sum(took.get(arm, usual) for arm, _ in todo) / 60 / workers
+        length = (
+            "nobody knows how long yet" if np.isnan(minutes) else f"about {minutes:.0f} minutes"
+        )
+        return f"{self.name}: {len(todo)} arms left, {workers} at a time, {length}"
 
     def measure_arm(self, arm, seeds=None):
         """Return {seed: numbers} of one arm, measured again and not kept."""
@@ -316,7 +338,7 @@ class Experiment:
         """
         module, jobs = load(self.name, self.folder), self.jobs(seeds)
         for number, stage in enumerate(jobs, 1):
-            todo = [(a, s) for a, s in stage if not (self._kept / f"{a} {s}.json").exists()]
+            todo = [job for job in stage if not self._path(*job).exists()]
             title = f"{self.name}, stage {number} of {len(jobs)}"
             for _ in tqdm(self._finish(todo, workers or os.cpu_count()), title, len(todo)):
                 pass

@@ -69,6 +69,23 @@ def test_every_arm_is_measured_once_and_recorded(toy):
     assert sorted(log(toy)) == ["0 7", "1 0", "1 1", "1 2", "3 0", "3 1", "3 2"]
 
 
+def test_how_long_it_takes_is_said_before(toy):
+    """From the record where there is one, else from the experiment; kept arms are done."""
+    assert "7 arms left, 2 at a time, nobody knows how long yet" in toy.forecast(workers=2)
+    experiments.load("toy", toy.folder).MINUTES = 6
+    assert "about 21 minutes" in toy.forecast(workers=2)
+    assert "3 arms left, 1 at a time, about 18 minutes" in toy.forecast(1, workers=1)
+    record = records.read(toy.measure(workers=1).stem, toy.runs)
+    for runs in record["arms"].values():
+        for number, run in enumerate(runs.values()):
+            run["seconds"] = 60.0 * number
+    records.rewrite("toy", record.results, record.made, toy.runs)
+    # Arms of 0, 1 and 2 minutes twice, and one of 0.
+    assert "7 arms left, 1 at a time, about 6 minutes" in toy.forecast(workers=1)
+    toy.finish("knob 1", 0)
+    assert "6 arms left, 1 at a time, about 5 minutes" in toy.forecast(workers=1)
+
+
 def test_a_later_stage_reads_an_earlier_one(toy):
     toy.measure(workers=1)
     assert records.read("toy", toy.runs).arm("late", "x").tolist() == [101.0]

@@ -77,6 +77,39 @@ def test_pause_start_stop_reset(leash):
     assert leash.picture.layout.visibility == "hidden"
 
 
+def test_the_first_screen_is_a_picture(tiny, world):
+    """The base's voices and J* at the slider before Start; a moved slider moves J*; after Start the
+    base's voices stay beside those of now; Reset brings the first picture back.
+    """
+    texts, drawn = [world.sample(random.Random(n), "verse").text for n in range(3)], []
+    leash = panel.KLPanel(world, lambda: Run(texts=texts), lambda c: 2 * c, texts)
+    assert bytes(leash.picture.value).startswith(b"\x89PNG")
+    assert leash.picture.layout.visibility == "visible"
+    assert "no policy has more J than 1.00" in leash.status.value
+    first = bytes(leash.picture.value)
+    leash.slider.value = 0.1
+    assert "more J than 0.20" in leash.status.value and bytes(leash.picture.value) != first
+    leash.slider.value = 0.5
+    assert bytes(leash.picture.value) == first
+    leash.step()
+    assert leash.first[world.voices.index("verse")] > 0.9 and leash.ceilings == [1.0]
+    drawn = bytes(leash.picture.value)
+    leash.slider.value = 0.1
+    assert bytes(leash.picture.value) == drawn, "a preview over a run that has begun"
+    leash.slider.value = 0.5
+    leash.reset()
+    assert bytes(leash.picture.value) == first
+
+
+def test_the_first_picture_has_one_height(world):
+    shares = np.full(len(world.voices), 0.125)
+    axes = panel.plot_panel(world, [], shares, shares, [0.7])
+    assert set(axes[2].lines[1].get_ydata()) == {0.7} and axes[3].get_title() == "voices before"
+    none = panel.plot_panel(world, [], shares, shares, [None])
+    assert len(none[2].lines) == len(axes[0].lines) == 1 < len(axes[2].lines)
+    plt.close("all")
+
+
 def test_two_presses_of_start_train_once(leash):
     async def press():
         leash.start()

@@ -13,7 +13,7 @@ from rlhf_lite import direct, ppo, records
 
 import numpy as np
 
-SEEDS = (0, 1, 2, 3, 4)
+SEEDS, MINUTES = (0, 1, 2, 3, 4), 2
 COEF = 0.54
 DIALS = {"steps": 30, "samples": 252, "lr": 1e-4, "kl_coef": COEF}
 FRESH = 24

@@ -27,13 +27,14 @@ SIZE = 11.4, 2.7  # of the picture [inches]
 def plot_panel(world, history, shares, start, ceilings, *, figure=None):
     """Draw four panels of a run: score, KL, objective with J*, voices now beside the start.
 
-    history: list of PolicyStep; shares, start (V,): voices of this step's batch and of the first;
-    ceilings: J* at each step's kl_coef, None where it is not known; figure: an empty one, a new one
-    for None. Returns its four Axes.
+    history: list of PolicyStep, empty before the first; shares, start (V,): voices now and at the
+    start; ceilings: J* at each step's kl_coef, before the first step at the one that is set, None
+    where it is not known; figure: an empty one, a new one for None. Returns its four Axes.
     """
     figure = plt.figure(figsize=SIZE) if figure is None else figure
     axes = figure.subplots(1, 4, width_ratios=(1, 1, 1, 1.5))
     steps = [s.step for s in history]
+    last = steps[-1] if steps else 0
     curves = (
         ("score", REWARD, "score [sd]"),
         ("kl", KL, "KL [nats]"),
@@ -41,10 +42,12 @@ def plot_panel(world, history, shares, start, ceilings, *, figure=None):
     )
     for ax, (name, colour, label) in zip(axes, curves):
         ax.plot(steps, [getattr(s, name) for s in history], color=colour, marker="o", ms=2.5)
-        ax.set(title=label, xlabel="step", xlim=(0.5, max(10, steps[-1]) + 0.5))
+        ax.set(title=label, xlabel="step", xlim=(0.5, max(10, last) + 0.5))
         for at in _moves(history):
             ax.axvline(at, color=WARNING, lw=0.8, ls=":")
-    known = [(s, c) for s, c in zip(steps, ceilings) if c is not None]
+    # Before the first step one height all along.
+    known = [(s, c) for s, c in zip(steps or (0, 11), ceilings if steps else 2 * ceilings)]
+    known = [(s, c) for s, c in known if c is not None]
     if known:
         axes[2].plot(*zip(*known), color=REFERENCE, ls="--", drawstyle="steps-mid", label="J*")
         axes[2].legend(loc="lower right")
@@ -52,7 +55,7 @@ def plot_panel(world, history, shares, start, ceilings, *, figure=None):
     axes[3].barh(at, start, 0.8, facecolor="none", edgecolor=INK, lw=1, label="base")
     axes[3].barh(at, shares, 0.55, color=colours, label="now")
     axes[3].set_yticks(at, world.voices)
-    axes[3].set(title=f"voices at step {steps[-1]}", xlim=(0, 1))
+    axes[3].set(title=f"voices at step {last}" if steps else "voices before", xlim=(0, 1))
     axes[3].invert_yaxis()
     axes[3].grid(axis="y", visible=False)
     axes[3].legend(loc="lower right")
@@ -68,14 +71,17 @@ class KLPanel:
     """The live panel: Start, Pause, Stop, Reset, a slider for kl_coef, curves, voices, samples.
 
     new_run: a function without arguments that returns a fresh PPORun; ceiling: a function from
-    kl_coef to J* or None. `panel.run` is the run, `panel.run.policy` the policy it leaves behind.
-    Show `panel.view`. Keyboard: Tab moves on, Space or Enter presses a button, arrows move the
-    slider. `panel.state` is "ready", "running", "paused" or "stopped"; a single task takes the
-    steps while it is "running". What goes wrong is said and pauses the run.
+    kl_coef to J* or None; base: responses of the base model, whose voices the first picture shows,
+    with J* at the slider's place, before anything is pressed. `panel.run` is the run,
+    `panel.run.policy` the policy it leaves behind. Show `panel.view`. Keyboard: Tab moves on, Space
+    or Enter presses a button, arrows move the slider. `panel.state` is "ready", "running", "paused"
+    or "stopped"; a single task takes the steps while it is "running". What goes wrong is said and
+    pauses the run.
     """
 
-    def __init__(self, world, new_run, ceiling=lambda kl_coef: None):
+    def __init__(self, world, new_run, ceiling=lambda kl_coef: None, base=()):
         self.world, self.new_run, self.ceiling = world, new_run, ceiling
+        self.base = batch_voices(world, base) if len(base) else None
         wide = {"description_width": "initial"}
         self.slider = ipywidgets.FloatLogSlider(
             value=0.5, base=10, min=np.log10(LOWEST), max=np.log10(HIGHEST), step=0.05,
@@ -95,6 +101,7 @@ class KLPanel:
             self.status, self.picture, self.cards,
         ])  # fmt: skip
         self.task = None
+        self.slider.observe(lambda _: self.preview(), "value")
         self._begin(new_run())
 
     def start(self):
@@ -127,9 +134,21 @@ class KLPanel:
 
     def _begin(self, run):
         self.state, self.run = "ready", run
-        self.first, self.ceilings = None, []
+        self.first, self.ceilings = self.base, []
         self.picture.layout.visibility, self.cards.value = "hidden", ""
         self.say("Ready. Start trains; move the slider whenever you like.")
+        self.preview()
+
+    def preview(self):
+        """Show what there is before the first step: the base's voices, J* at the slider."""
+        if self.state != "ready" or self.run.step or self.base is None:
+            return
+        kl_coef = float(self.slider.value)
+        best = self.ceiling(kl_coef)
+        self._show([], self.base, [best])
+        if best is not None:
+            best = f"At \u03b2 = {kl_coef:.2f} no policy has more J than {best:.2f}."
+        self.say(f"Ready. Start trains; move the slider whenever you like. {best or ''}")
 
     async def train(self):
         """Step while the state is "running", breathing between steps."""
@@ -177,11 +196,7 @@ class KLPanel:
             self.first = batch_voices(self.world, history[0].texts)
         # All that are missing: the drawing of the step before may have failed.
         self.ceilings += [self.ceiling(s.kl_coef) for s in history[len(self.ceilings) :]]
-        figure = Figure(figsize=SIZE)  # unknown to pyplot, which would show what a failure leaves
-        plot_panel(self.world, history, shares, self.first, self.ceilings, figure=figure)
-        self.picture.layout.max_width = f"{figure.bbox.width:.0f}px"  # more in class mode
-        self.picture.value = figure_png(figure)
-        self.picture.layout.visibility = "visible"
+        self._show(history, shares, self.ceilings)
         self.cards.value = documents_html(self.world, done.texts[:3], done.prompts[:3])
         loudest = html.escape(self.world.voices[int(shares.argmax())])
         loudest = f"<b>{loudest}</b> ({shares.max():.0%})" if shares.any() else "none"
@@ -190,6 +205,14 @@ class KLPanel:
             f"{done.score:+z.2f}, KL {done.kl:z.2f} nats, J {done.objective:+z.2f}. "
             f"Loudest voice: {loudest}."
         )
+
+    def _show(self, history, shares, ceilings):
+        """Put a picture under the buttons."""
+        figure = Figure(figsize=SIZE)  # unknown to pyplot, which would show what a failure leaves
+        plot_panel(self.world, history, shares, self.first, ceilings, figure=figure)
+        self.picture.layout.max_width = f"{figure.bbox.width:.0f}px"  # more in class mode
+        self.picture.value = figure_png(figure)
+        self.picture.layout.visibility = "visible"
 
     def say(self, text):
         """Put a sentence under the buttons."""
