@@ -1,5 +1,7 @@
 """Compare the speed of a step of our PPO with TRL 1.12.0's PPOTrainer, the last that TRL ships.
 
+And with our own step at an earlier commit, whose code a git worktree brings back.
+
     python tests/bench/trl_speed.py                   # builds a temporary environment for TRL
     python tests/bench/trl_speed.py --env /opt/trl    # builds it there once, and uses it again
     python tests/bench/trl_speed.py --env /opt/trl --record     # writes data/runs/trl_speed.json
@@ -9,7 +11,8 @@ model, prompts, batch, response length, epochs, minibatches, learning rate and n
 
 What a step is, on both sides: everything from the end of one step to the end of the next. That is
 prompts, sampling, the reference's log-probabilities, the reward model's own pass, values,
-advantages, 4 epochs of one update, the step's statistics. Loading and the first steps are left out.
+advantages, the updates, the step's statistics. There are two kinds of steps: 64 responses, 4 epochs
+of one update; and the course's own, 252 responses, one epoch of four. Loading and the first steps are left out.
 On TRL's side it is the time between two `on_step_end` callbacks; no evaluation, no saving, no
 report, no sample completions, no gradient checkpointing (its default would only slow it down).
 
@@ -21,8 +24,10 @@ keeps a copy of weights and optimiser to go back to, which TRL does not. The rew
 texts cut back to the last whole line and tokenized again on our side, as the course scores
 everything; TRL hands over its tokens as they are.
 
-bfloat16 is autocast of the updates; on our side, where the hardware has it, also of the reference
-and of the pass before the updates. Sampling and the reward model stay in float32 on both sides.
+bfloat16 is autocast of the updates; on our side, where the hardware has it, of the whole step:
+sampling, reward model, policy and reference before the updates (at the earlier commit sampling and
+reward model were in float32). With TRL sampling and the reward model are in float32, whatever
+accelerate is told.
 
 Stopping: TRL gets stop_token="eos", so that a response ends on both sides where the model ends it
 and sampling stops once all have ended. Without it TRL would write 48 tokens for everybody.
@@ -47,10 +52,16 @@ ROOT = Path(__file__).resolve().parents[2]
 # What TRL needs; torch, transformers and numpy come in the versions of requirements.txt.
 PINS = ("trl==1.12.0", "accelerate==1.15.0", "datasets==5.2.0")
 SHARED = ("torch", "transformers", "numpy")
-ARMS = (("ours", "bfloat16"), ("trl", "float32"), ("ours", "float32"), ("trl", "bfloat16"))
+ARMS = (
+    ("ours", "bfloat16"), ("trl", "float32"), ("before", "bfloat16"), ("ours", "float32"),
+    ("trl", "bfloat16"),
+)  # fmt: skip
+BEFORE = "a430c10"
+SHARED_DIALS = {"max_new_tokens": 48, "lr": 1e-4, "kl_coef": 0.2}
 SETTINGS = {
-    "samples": 64, "max_new_tokens": 48, "epochs": 4, "minibatches": 1, "lr": 1e-4, "kl_coef": 0.2,
-}  # fmt: skip
+    "64 responses, 4 epochs": {"samples": 64, "epochs": 4, "minibatches": 1},
+    "252 responses, 1 epoch": {"samples": 252, "epochs": 1, "minibatches": 4},
+}
 PROMPTS = 640
 
 
@@ -173,7 +184,7 @@ def memory():
 def take_side(path):
     """Run the side that a task file asks for and write what it measured into its result file."""
     task = json.loads(Path(path).read_text(encoding="utf-8"))
-    side = {"ours": side_ours, "trl": side_trl}[task["side"]]
+    side = {"ours": side_ours, "before": side_ours, "trl": side_trl}[task["side"]]
     stamps, tokens, notes = side(task)
     packages = (*SHARED, "trl", "accelerate", "datasets") if task["side"] == "trl" else SHARED
     found = {
@@ -207,39 +218,46 @@ def environment(folder):
     return python
 
 
-def run_arm(python, task):
-    """Run one arm in a process of its own; return what it measured, as a dict."""
+def run_arm(python, task, code=ROOT):
+    """Run one arm in a process of its own; return what it measured, as a dict.
+
+    code: the checkout whose rlhf_lite and whose own copy of this file are run.
+    """
     folder = Path(task["folder"])
     path, threads = folder / "task.json", str(task["threads"])
     path.write_text(json.dumps(task | {"result": str(folder / "result.json")}), encoding="utf-8")
     quiet = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRL_EXPERIMENTAL_SILENCE")
     env = os.environ | dict.fromkeys(quiet, "1") | {"TOKENIZERS_PARALLELISM": "false"}
-    env |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-    done = subprocess.run(
-        [python, __file__, "--side", path], env=env, cwd=ROOT, capture_output=True, encoding="utf-8"
-    )
+    env |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONPATH": str(code)}
+    command = [python, str(code / "tests" / "bench" / "trl_speed.py"), "--side", path]
+    done = subprocess.run(command, env=env, cwd=code, capture_output=True, encoding="utf-8")
     if done.returncode:
         sys.exit(f"{task['side']} {task['precision']} failed:\n{done.stderr[-4000:]}")
     return json.loads((folder / "result.json").read_text(encoding="utf-8"))
 
 
-def measure(python, args, folder):
-    """Run all arms in turn, each round beginning with another; return {arm: [a dict a round]}."""
+def measure(python, args, folder, dials, before):
+    """Run all arms in turn, each round beginning with another; return {arm: [a dict a round]}.
+
+    dials: what a step is; before: a checkout of the earlier commit.
+    """
     from rlhf_lite.runtime import DATA
     from rlhf_lite.world import World, draw_prompts
 
     shared = {
         "base": str(DATA / "models" / "base"), "reward": str(DATA / "models" / "reward"),
         "prompts": draw_prompts(World(), PROMPTS), "steps": args.warmup + args.steps,
-        "threads": args.threads, "settings": SETTINGS, "attention": args.trl_attention,
+        "threads": args.threads, "settings": SHARED_DIALS | dials, "attention": args.trl_attention,
         "folder": str(folder),
     }  # fmt: skip
     found = {f"{side} {precision}": [] for side, precision in ARMS}
     for number in range(args.rounds):
         turn = number % len(ARMS)
         for side, precision in ARMS[turn:] + ARMS[:turn]:
-            task = shared | {"side": side, "precision": precision, "seed": number}
-            done = run_arm(python if side == "trl" else sys.executable, task)
+            kind = "ours" if side == "before" else side  # the name that the earlier file knows
+            task = shared | {"side": kind, "precision": precision, "seed": number}
+            code = before if side == "before" else ROOT
+            done = run_arm(python if side == "trl" else sys.executable, task, code)
             found[f"{side} {precision}"].append(done)
             took = statistics.median(done["seconds"][args.warmup :])
             print(f"round {number + 1}, {side} {precision}: {took:.3f} s a step", flush=True)
@@ -264,15 +282,22 @@ def summary(found, warmup):
 
 
 def ratios(found, warmup):
-    """Return how many times longer TRL's faster arm takes than ours as shipped, one a round."""
+    """Return how many times longer others take than ours as shipped, {"trl", "before"}: one a round.
+
+    Of TRL's two arms the faster.
+    """
 
     def median(arm, number):
         return statistics.median(found[arm][number]["seconds"][warmup:])
 
-    return [
-        min(median("trl float32", i), median("trl bfloat16", i)) / median("ours bfloat16", i)
-        for i in range(len(found["ours bfloat16"]))
-    ]
+    others = {"trl": ("trl float32", "trl bfloat16"), "before": ("before bfloat16",)}
+    return {
+        name: [
+            min(median(arm, i) for arm in arms) / median("ours bfloat16", i)
+            for i in range(len(found["ours bfloat16"]))
+        ]
+        for name, arms in others.items()
+    }
 
 
 def table(rows):
@@ -293,21 +318,25 @@ def table(rows):
     return "\n".join(lines)
 
 
-def report(found, args):
-    """Print the table and what it was measured with; record it where that was asked for."""
+def report(kinds, args):
+    """Print the tables and what was measured; record it where that was asked for."""
     from rlhf_lite import records
 
-    rows, times = summary(found, args.warmup), ratios(found, args.warmup)
-    versions = found["trl float32"][0]["versions"]
-    print(f"\n{table(rows)}\n")
-    print("TRL's faster arm / ours as shipped, each round:", *(f"{t:.2f}" for t in times))
-    print(f"{records.hardware()}; a step is {SETTINGS}; {args.rounds} rounds of {args.steps} steps")
+    results = {}
+    for kind, found in kinds.items():
+        rows, times = summary(found, args.warmup), ratios(found, args.warmup)
+        print(f"\n{kind}\n\n{table(rows)}\n")
+        for name, values in times.items():
+            print(f"{name} / ours, each round:", *(f"{t:.2f}" for t in values))
+        dials = SHARED_DIALS | SETTINGS[kind]
+        results[kind] = {"arms": rows, "ratios": times, "rounds": found, "settings": dials}
+    versions = next(iter(kinds.values()))["trl float32"][0]["versions"]
+    print(f"{records.hardware()}; {args.rounds} rounds of {args.steps} steps")
     print("versions:", ", ".join(f"{k} {v}" for k, v in versions.items()))
     if args.record:
         results = {
-            "arms": rows, "ratios": times, "rounds": found, "warmup": args.warmup,
-            "threads": args.threads, "settings": SETTINGS, "versions": versions,
-            "attention of TRL": args.trl_attention or "its default",
+            "kinds": results, "warmup": args.warmup, "threads": args.threads, "versions": versions,
+            "before": BEFORE, "attention of TRL": args.trl_attention or "its default",
         }  # fmt: skip
         command = shlex.join(["python", "tests/bench/trl_speed.py", *sys.argv[1:]])
         print("wrote", records.write("trl_speed", results, command, list(range(args.rounds))))
@@ -327,8 +356,14 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory() as folder:
-        python = environment(args.env or f"{folder}/env")
-        report(measure(python, args, folder), args)
+        python, before = environment(args.env or f"{folder}/env"), Path(folder) / "before"
+        git = ["git", "-C", str(ROOT), "worktree"]
+        subprocess.run([*git, "add", "-q", "--detach", str(before), BEFORE], check=True)
+        try:
+            kinds = {k: measure(python, args, folder, d, before) for k, d in SETTINGS.items()}
+        finally:
+            subprocess.run([*git, "remove", "--force", str(before)], check=True)
+        report(kinds, args)
 
 
 if __name__ == "__main__":
