@@ -7,7 +7,7 @@ import copy
 import math
 from contextlib import nullcontext
 
-from rlhf_lite import models, ppo, rollouts, sampling
+from rlhf_lite import direct, models, ppo, rollouts, sampling
 from rlhf_lite.policies import adapted, explained_variance, kl_estimates, policy_loss
 from rlhf_lite.ppo import PPOConfig, PPORun
 from rlhf_lite.rollouts import PolicyError, step_prompts
@@ -19,6 +19,7 @@ import pytest
 import torch
 from small_runs import (
     DIALS,
+    DOCUMENTS,
     PROMPTS,
     count_e,
     dropped,
@@ -570,3 +571,45 @@ def test_a_record_holds_the_mean_of_the_minibatches(wordy, other, monkeypatch):
     assert len(seen) == 8
     for name in ("policy_loss", "grad_norm", "clip_fraction", "kl_old"):
         assert getattr(step, name) == pytest.approx(np.mean([s[name] for s in seen]), rel=1e-6)
+
+
+WEIGHED = {
+    "PPO": (PPORun, {"critic": "head", "kl_loss": True}),
+    "PPO, ptx": (PPORun, {"ptx_coef": 1.0, "ptx_batch": 4}),
+    "RLOO": (direct.RLOORun, {}),
+    "GRPO": (direct.GRPORun, {}),
+    "REINFORCE": (direct.ReinforceRun, {"group": 1}),
+    "rejection": (direct.RejectionRun, {}),
+    "DPO": (direct.DPORun, {"labels": "argmax", "group": 2}),
+}
+
+
+def pull(wordy, other, name, minibatches, weighed=True):
+    """The gradient of one pass over a batch from which nothing is learned, mean over minibatches."""
+    kind, dials = WEIGHED[name]
+    dials = DIALS | {"minibatches": minibatches} | dials
+    if kind is not PPORun:
+        del dials["value_lr"]
+    config = (PPOConfig if kind is PPORun else direct.DirectConfig)(**dials)
+    extra = {"documents": DOCUMENTS} if "ptx_coef" in dials else {}
+    parts = copy.deepcopy(wordy[0]), copy.deepcopy(other), wordy[1], PROMPTS, count_e, config
+    run = kind(*parts, **extra)
+    batch, total = run.rollout(), 0.0
+    parts, lesson, _ = run.plan(batch)
+    for part in parts:
+        weight = run.weight(batch, part, lesson) if weighed else 1.0
+        loss = weight * run.loss(batch, part, lesson)[0] + run.aside(part)[0]
+        found = torch.autograd.grad(loss, list(run.policy.parameters()))
+        total = total + torch.cat([g.flatten() for g in found]) / len(parts)
+    return total
+
+
+@pytest.mark.parametrize("name", WEIGHED)
+def test_every_response_weighs_alike(wordy, other, name):
+    """However a batch is cut into minibatches, sorted by length, its gradient is one and the same; with
+    a plain mean over the tokens of each it is another.
+    """
+    whole, cut, plain = (pull(wordy, other, name, *how) for how in ((1,), (4,), (4, False)))
+    assert float((cut - whole).norm() / whole.norm()) < 1e-4
+    if name != "DPO":  # a mean over pairs
+        assert float((plain - whole).norm() / whole.norm()) > 0.02
