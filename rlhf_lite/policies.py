@@ -14,6 +14,7 @@ from numbers import Real
 
 from rlhf_lite.models import checksum
 from rlhf_lite.rollouts import Critic, check_parts, collect, read, step_prompts
+from rlhf_lite.runtime import tidy_memory
 from rlhf_lite.scores import PolicyError, Score
 from rlhf_lite.steps import PolicyStep
 from rlhf_lite.training import (
@@ -26,6 +27,8 @@ from rlhf_lite.training import (
 )
 
 import torch
+
+TIDY = 8  # steps after which memory is given back
 
 # ---- the formulas ----
 
@@ -157,6 +160,8 @@ class PolicyRun:
         A step is done or not done: what stops it half-way leaves the run as it was before.
         """
         start, config = time.perf_counter(), self.config
+        if self.step % TIDY == 0:
+            tidy_memory()
         self.policy.eval()  # no dropout, neither while sampling nor while learning
         rollout = self.rollout()
         self._check_rollout(rollout)

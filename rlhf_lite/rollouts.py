@@ -9,7 +9,7 @@ import random
 from dataclasses import dataclass, field
 
 from rlhf_lite.models import attention, context_of
-from rlhf_lite.runtime import autocast
+from rlhf_lite.runtime import autocast, tidy_memory
 from rlhf_lite.sampling import (
     RESPONSE_TOKENS,
     check_request,
@@ -296,6 +296,7 @@ def draw(policy, reference, tokenizer, prompts, score, count=12, seed=0, batch=5
             tokens, mask = drawn.tokens[at : at + rows], drawn.mask[at : at + rows]
             table = token_logprobs(reference, tokens, mask) * drawn.response[at : at + rows]
             theirs.append(table.sum(1))
+    tidy_memory()
     shape = len(prompts), count
     found = settle_scores(score(texts), texts).reshape(shape)
     rowed = [texts[i : i + count] for i in range(0, len(texts), count)]
