@@ -226,6 +226,8 @@ class DirectRun(PolicyRun):
             raise PolicyError(f"{type(self).__name__} learns from its own fresh samples; expected "
                               f"offline to be 0")  # fmt: skip
         super().__init__(policy, reference, tokenizer, prompts, score, config)
+        if config.offline and self.score.learns:
+            raise PolicyError("a score that learns needs fresh responses; expected offline to be 0")
         self.group, self.old = config.group, {}
 
     def rollout(self):
@@ -336,15 +338,11 @@ class RejectionRun(DirectRun):
         """Keep the best row of each group."""
         paid = rollout.scores if self.config.offline else self.returns(rollout)
         rows = best_rows(self.grouped(paid))
-        return self._split(rows), rows, {}
+        return self._split(rows), None, {}
 
     def loss(self, rollout, part, lesson):
         """Return -mean log pi of the kept responses [nats a token]."""
         return -self._token_logprobs(rollout, part)[0].mean(), {}
-
-    def weight(self, rollout, part, lesson):
-        """Return what some rows weigh among those that were kept."""
-        return rollout.weight(part, among=lesson)
 
 
 class DPORun(DirectRun):
@@ -384,6 +382,6 @@ class DPORun(DirectRun):
         loss, _ = dpo_loss(ours[:half], ours[half:], theirs[:half], theirs[half:], self.kl_coef)
         return loss, {}
 
-    def weight(self, rollout, part, lesson):
-        """Return 1: the loss is a mean over pairs."""
-        return 1.0
+    def weight(self, rollout, part, parts):
+        """Return how many pairs some rows hold, 1 being the mean: every pair weighs alike."""
+        return len(part) * len(parts) / sum(map(len, parts))

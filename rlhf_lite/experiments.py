@@ -314,12 +314,9 @@ class Experiment:
             arms = records.read(self.name, self.runs)["arms"]
         except records.RecordError:
             arms = {}
-        took = {a: np.mean([r["seconds"] for r in runs.values()]) for a, runs in arms.items()}
         usual = 60 * getattr(module, "MINUTES", np.nan)
-        minutes = sum(took.get(arm, usual) for arm, _ in todo) / 60 / workers
-        length = (
-            "nobody knows how long yet" if np.isnan(minutes) else f"about {minutes:.0f} minutes"
-        )
+        minutes = sum(_seconds(arms.get(arm, {}), usual) for arm, _ in todo) / 60 / workers
+        length = "for how long nobody knows yet" if np.isnan(minutes) else f"{minutes:.0f} minutes"
         return f"{self.name}: {len(todo)} arms left, {workers} at a time, {length}"
 
     def measure_arm(self, arm, seeds=None):
@@ -374,6 +371,12 @@ class Experiment:
         found = statistics(load(self.name, self.folder), record)
         results = record.results | {"statistics": found}
         return records.rewrite(self.name, results, record.made, self.runs)
+
+
+def _seconds(runs, usual):
+    """Return how long the recorded runs of an arm took on average, or what is usual."""
+    found = [run["seconds"] for run in runs.values() if "seconds" in run]
+    return np.mean(found) if found else usual
 
 
 def overview(folder=FOLDER, runs=DATA / "runs"):

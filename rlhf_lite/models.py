@@ -185,6 +185,11 @@ def attention(model, kind):
         model.set_attn_implementation(usual)
 
 
+def backward_attention(model):
+    """Name the kernel of attention to learn with: on a CPU the fused one is slow backward."""
+    return "eager" if model.device.type == "cpu" else model.config._attn_implementation
+
+
 def count_parameters(model):
     """Count the parameters of a model, shared ones once."""
     return sum(p.numel() for p in model.parameters())

@@ -97,9 +97,7 @@ class PolicyRun:
         self.kl_coef, self.step, self.history = config.kl_coef, 0, []
         self.policy, self.tokenizer = policy, tokenizer
         self.reference = copy.deepcopy(policy) if reference is None else reference
-        self.prompts = check_parts(
-            policy, self.reference, tokenizer, prompts, config.max_new_tokens
-        )
+        self.prompts = check_parts(policy, self.reference, tokenizer, prompts, self.room(config))
         self.reference.eval().requires_grad_(False)
         policy.requires_grad_(True)  # a copy of a frozen reference comes frozen
         groups = [
@@ -113,6 +111,10 @@ class PolicyRun:
 
     # -- what a method says --
 
+    def room(self, config):
+        """Return how many tokens must fit into the context behind each prompt."""
+        return config.max_new_tokens
+
     def plan(self, rollout):
         """Return (minibatches as lists of rows, what `loss` needs of the whole batch, info)."""
         raise NotImplementedError
@@ -121,9 +123,9 @@ class PolicyRun:
         """Return (loss, info) of some rows, a mean over tokens; info holds fields of PolicyStep."""
         raise NotImplementedError
 
-    def weight(self, rollout, part, lesson):
+    def weight(self, rollout, part, parts):
         """Return what the loss of some rows weighs, so that all responses weigh alike."""
-        return rollout.weight(part)
+        return rollout.weight(part, parts)
 
     def aside(self, part):
         """Return (loss, info) of what is learned beside the responses of a minibatch."""
@@ -137,6 +139,8 @@ class PolicyRun:
     @score.setter
     def score(self, value):
         self._score = copy.copy(value) if isinstance(value, Score) else Score(value)
+        if hasattr(self, "_good"):  # the policy to go back to is judged by the new one
+            self._good = *self._good[:3], list(self._score.state)
 
     @property
     def kl_coef(self):
@@ -169,13 +173,13 @@ class PolicyRun:
         try:
             info = self.update(rollout)
             self._check_weights()
+            done = self._record(rollout, info, time.perf_counter() - start)
+            self.score.learn(rollout.said)
         except BaseException:  # also a stop by hand
             self._restore(self._good)
             raise
-        done = self._record(rollout, info, time.perf_counter() - start)
         self.step += 1
         self.history.append(done)
-        self.score.learn(rollout.said)
         if config.target_kl is not None:
             self.kl_coef = adapted(
                 self.kl_coef, done.kl, config.target_kl, config.samples, config.horizon
@@ -230,7 +234,7 @@ class PolicyRun:
             for part in rng.sample(parts, len(parts)) if turn else parts:
                 loss, info = self.loss(rollout, part, lesson)
                 aside, more = self.aside(part)
-                loss = self.weight(rollout, part, lesson) * loss + aside
+                loss = self.weight(rollout, part, parts) * loss + aside
                 infos.append(self._descend(loss, info | more))
         keep, gap = rollout.real.bool(), (rollout.logprobs - rollout.drawn_logprobs).abs()
         mean = {k: sum(i[k] for i in infos) / len(infos) for k in infos[0]}
@@ -289,11 +293,13 @@ class PolicyRun:
     def identity(self):
         """Return {name: value} of what makes this run this run: method, dials, prompts, reference.
 
-        The score is a function and cannot be named; a run that goes on must be given the same.
+        A score is a function and has no name of its own, only its parts have; a run that goes on
+        must be given the same.
         """
         return {
             "method": type(self).__name__, **asdict(self.config),
             "prompts": digest(self.prompts), "reference": checksum(self.reference),
+            "score": self.score.describe(),
         }  # fmt: skip
 
     def save(self, folder):

@@ -13,7 +13,7 @@ import random
 from dataclasses import dataclass
 
 from rlhf_lite.checks import check_texts
-from rlhf_lite.models import checksum, context_of
+from rlhf_lite.models import attention, backward_attention, checksum, context_of
 from rlhf_lite.policies import (
     PolicyRun,
     explained_variance,
@@ -283,7 +283,8 @@ class PPORun(PolicyRun):
         count = min(self.config.ptx_batch, len(self.rows))
         rows = [self.rows[i] for i in pick.sample(range(len(self.rows)), count)]
         tokens = pad_rows(rows, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id)
-        with autocast(self.policy.device, self.config.bfloat16):
+        kind = backward_attention(self.policy)
+        with autocast(self.policy.device, self.config.bfloat16), attention(self.policy, kind):
             nats, count = next_token_loss(
                 self.policy, tokens.to(self.policy.device), self.tokenizer.pad_token_id
             )

@@ -8,7 +8,7 @@ Notebook 04 writes it out.
 import random
 from dataclasses import dataclass, field
 
-from rlhf_lite.models import attention, context_of
+from rlhf_lite.models import attention, backward_attention, context_of
 from rlhf_lite.runtime import autocast, tidy_memory
 from rlhf_lite.sampling import (
     RESPONSE_TOKENS,
@@ -95,8 +95,7 @@ class Rollout:
         """Return what a head reads at the N real response tokens of some rows, (N, width)."""
         keep = self.real[part].bool()
         end = self.query + int(keep.sum(1).max())
-        # On a CPU the fused kernel of attention is slow backward.
-        kind = "eager" if model.device.type == "cpu" else model.config._attn_implementation
+        kind = backward_attention(model)
         with autocast(model.device, self.bfloat16), attention(model, kind):
             states = response_states(
                 model, self.tokens[part, :end], self.mask[part, :end], self.query
@@ -118,15 +117,14 @@ class Rollout:
         chosen = self.tokens[part, self.query :][self.real[part].bool()]
         return torch.log_softmax(logits.float(), -1), states.float(), chosen[:, None]
 
-    def weight(self, part, among=None):
-        """Return how much longer the responses of some rows are than the average; 1 for equals.
+    def weight(self, part, parts):
+        """Return how many tokens some rows hold, 1 being the mean of all minibatches `parts`.
 
-        The sum over all tokens of a batch, split into minibatches of any lengths, is the sum of
-        weight times mean over tokens: every response weighs alike, whatever stands beside it.
-        among: rows that count as all, all if None.
+        Weight times mean over tokens, averaged over parts, is the sum over all tokens by their
+        number: every response weighs alike, however long its neighbours are.
         """
-        lengths = self.real.sum(1)
-        return float(lengths[part].mean() / (lengths if among is None else lengths[among]).mean())
+        tokens = self.real.sum(1)
+        return float(tokens[part].sum() / sum(tokens[p].sum() for p in parts) * len(parts))
 
     def fill(self, name, part, values):
         """Write values (N, ...) to the N real tokens of some rows of a table, made if need be."""
@@ -190,8 +188,8 @@ def collect(model, tokenizer, prompts, score, config, step):
             model, tokenizer, prompts, config.max_new_tokens,
             seed=config.seed * 1_000_003 + step, batch=len(prompts),
         )  # fmt: skip
-        texts, ended = responses_cut(drawn, tokenizer)
-        scores, said = score.judge(texts, step)
+    texts, ended = responses_cut(drawn, tokenizer)
+    scores, said = score.judge(texts, step, config.bfloat16)
     query = int(drawn.response.argmax(1)[0])
     real = drawn.response[:, query:].float()
     scores = scores.to(model.device) - config.unended_penalty * (~ended).float()

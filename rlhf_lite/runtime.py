@@ -24,8 +24,9 @@ def keep_memory(most=2**30):
     Handed back to the system, as they are by default, they return page by page: a sixth of the time
     of an update.
     """
-    for option in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
-        _glibc("mallopt", option, most)
+    # M_MMAP_THRESHOLD; some versions take no more than 32 MB.
+    if _glibc("mallopt", -3, most) or _glibc("mallopt", -3, 2**25):
+        _glibc("mallopt", -1, most)  # M_TRIM_THRESHOLD
 
 
 def tidy_memory():
@@ -34,10 +35,9 @@ def tidy_memory():
 
 
 def _glibc(name, *arguments):
-    """Call a function of glibc where there is one."""
+    """Call a function of glibc where there is one, and return what it says, 0 for a failure."""
     function = getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
-    if function:
-        function(*arguments)
+    return function(*arguments) if function else 0
 
 
 keep_memory()

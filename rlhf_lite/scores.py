@@ -5,7 +5,10 @@ several; a Lagrangian moves the weight of one until its mean is as asked. Omits 
 tokens: the course scores whole responses, and divides by no length. Used by every policy run.
 """
 
-from rlhf_lite.checks import check_number
+from dataclasses import replace
+
+from rlhf_lite.checks import check_list, check_number
+from rlhf_lite.rewards import Reward
 
 import torch
 
@@ -45,8 +48,11 @@ def settle_scores(scores, texts, step=None):
 class Score:
     """A function of texts as a run sees it; this one learns nothing and has no parts.
 
-    state: the numbers that it remembers, saved and put back with the run.
+    state: the numbers that it remembers, saved and put back with the run; learns: whether they move
+    with the batches.
     """
+
+    learns = False
 
     def __init__(self, function):
         self.function, self.state = function, []
@@ -55,15 +61,27 @@ class Score:
         """Return the score of each text, float32 (N,)."""
         return self.judge(texts)[0]
 
-    def judge(self, texts, step=None):
-        """Return (scores (N,), {what: number} to write down of them); step: for messages.
+    def judge(self, texts, step=None, bfloat16=False):
+        """Return (scores (N,), {what: number} to write down of them).
 
-        Raises PolicyError for scores that are no finite numbers, one a text.
+        step: for messages; bfloat16: whether a Reward reads in it, where that is fast. Raises
+        PolicyError for scores that are no finite numbers, one a text.
         """
-        return settle_scores(self.function(texts), texts, step), {}
+        return settle_scores(_ask(self.function, texts, bfloat16), texts, step), {}
+
+    def describe(self):
+        """Return what can be said of it in words, for the identity of a run."""
+        return type(self).__name__
 
     def learn(self, said):
         """Take in what was written down of a batch, once the policy has learned from it."""
+
+
+def _ask(function, texts, bfloat16):
+    """Return what a function says of texts, a Reward in bfloat16 if asked for."""
+    if bfloat16 and isinstance(function, Reward):
+        function = replace(function, autocast=True)
+    return function(texts)
 
 
 class Mixture(Score):
@@ -75,7 +93,14 @@ class Mixture(Score):
     """
 
     def __init__(self, parts, weights):
-        weights = list(weights)
+        if not isinstance(parts, dict) or not all(map(callable, parts.values())):
+            raise PolicyError(f"parts is {parts!r}; expected a dict of functions of texts by name")
+        if any(isinstance(part, Score) for part in parts.values()):
+            raise PolicyError("a part is a Score itself, which would not learn; expected functions")
+        try:
+            weights = check_list(weights, "weights", "number")
+        except ValueError as error:
+            raise PolicyError(str(error)) from None
         if not parts or len(parts) != len(weights):
             raise PolicyError(
                 f"{len(weights)} weights for {len(parts)} scores; expected one each, and a score"
@@ -86,12 +111,16 @@ class Mixture(Score):
             for name, w in zip(parts, weights)
         ]
 
-    def judge(self, texts, step=None):
+    def describe(self):
+        """Return its kind and the names of its parts."""
+        return [type(self).__name__, *self.parts]
+
+    def judge(self, texts, step=None, bfloat16=False):
         """Return the weighted sum, and what its parts said."""
         total, said = torch.zeros(len(texts)), {}
-        for (name, function), weight in zip(self.parts.items(), self.state):
+        for (name, function), weight in zip(self.parts.items(), self.state, strict=True):
             try:
-                found = settle_scores(function(texts), texts, step).cpu()
+                found = settle_scores(_ask(function, texts, bfloat16), texts, step).cpu()
             except PolicyError as error:
                 raise PolicyError(f"{name}: {error}") from None
             total = total + weight * found
@@ -107,6 +136,8 @@ class Lagrangian(Mixture):
     policy and is left out of the score. goal, cost: functions of texts; limit [as the cost]; start:
     the first lambda [goal a unit of cost]. Raises PolicyError for numbers that cannot work.
     """
+
+    learns = True
 
     def __init__(self, goal, cost, limit, rate=0.1, start=1.0):
         self.limit = check_number(limit, "limit", PolicyError)

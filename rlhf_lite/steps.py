@@ -45,8 +45,8 @@ class PolicyConfig:
     seed: int = 0
     """Order of the prompts, sampling, minibatches."""
     bfloat16: bool = True
-    """Whether a step multiplies in bfloat16 where the hardware has it, and so do score functions of
-    torch in it; fresh samples that measure a policy never do."""
+    """Whether a step multiplies in bfloat16 where the hardware has it, the reward model too; fresh
+    samples that measure a policy never do."""
 
     def __post_init__(self):
         """Check that the dials make sense."""

@@ -52,14 +52,21 @@ class SFTRun(PolicyRun):
         prompts = [prompt for prompt, _ in self.demonstrations]
         score = score or (lambda texts: torch.zeros(len(texts)))
         super().__init__(policy, reference, tokenizer, prompts, score, config)
-        self.longest = context_of(policy)
+        if self.score.learns:
+            raise PolicyError("a score that learns needs fresh responses; SFT has none")
+        longest = context_of(policy)
         for number, (prompt, response) in enumerate(self.demonstrations):
-            taken = sum(len(tokenizer(t)["input_ids"]) for t in (prompt, response)) + 2
-            if taken > self.longest:
+            taken = sum(len(tokenizer(t)["input_ids"]) for t in (prompt, response))
+            taken += 1 + config.end
+            if taken > longest:
                 raise PolicyError(
-                    f"demonstrations[{number}] takes {taken} places with its start and end; "
-                    f"expected at most the context of {self.longest}"
+                    f"demonstrations[{number}] takes {taken} places; expected at most the "
+                    f"context of {longest}"
                 )
+
+    def room(self, config):
+        """Return the least that a response takes; each is counted with its own prompt."""
+        return 1
 
     def identity(self):
         """Return what a PolicyRun names, and the demonstrations."""
@@ -76,7 +83,8 @@ class SFTRun(PolicyRun):
         said = pad_sequence(rows, True, tokenizer.pad_token_id).to(model.device)
         lengths = torch.tensor([len(row) for row in rows], device=model.device)
         real = (torch.arange(said.shape[1], device=model.device) < lengths[:, None]).long()
-        scores, parts = self.score.judge(texts, step)
+        with torch.no_grad():
+            scores, parts = self.score.judge(texts, step, config.bfloat16)
         ended = torch.full_like(lengths, config.end, dtype=torch.bool)
         order, count = list(range(len(pairs))), config.minibatches
         random.Random(f"{config.seed}/{step}/minibatches").shuffle(order)

@@ -245,6 +245,7 @@ def load_checkpoint(folder, named, optimizer, identity):
     shapes = {n[6:]: t.shape for n, t in tensors.items() if n.startswith("model.")}
     if shapes != {n: p.shape for n, p in named.items()}:
         raise TrainingError(f"{folder} holds another model; expected one of the same shape")
+    fused = optimizer.defaults.get("fused")  # such an optimiser counts its steps on the device
     for name, param in named.items():
         param.data.copy_(tensors[f"model.{name}"])
         state = {
@@ -253,7 +254,7 @@ def load_checkpoint(folder, named, optimizer, identity):
             if f"optimizer.{key}.{name}" in tensors
         }
         optimizer.state[param] = {
-            k: v if k == "step" else v.to(param.device) for k, v in state.items()
+            k: v if k == "step" and not fused else v.to(param.device) for k, v in state.items()
         }
     return run["meta"]
 

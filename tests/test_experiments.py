@@ -1,6 +1,7 @@
 """The harness measures what is missing, keeps what is done, and writes one record."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -71,19 +72,19 @@ def test_every_arm_is_measured_once_and_recorded(toy):
 
 def test_how_long_it_takes_is_said_before(toy):
     """From the record where there is one, else from the experiment; kept arms are done."""
-    assert "7 arms left, 2 at a time, nobody knows how long yet" in toy.forecast(workers=2)
+    assert "7 arms left, 2 at a time, for how long nobody knows yet" in toy.forecast(workers=2)
     experiments.load("toy", toy.folder).MINUTES = 6
-    assert "about 21 minutes" in toy.forecast(workers=2)
-    assert "3 arms left, 1 at a time, about 18 minutes" in toy.forecast(1, workers=1)
+    assert ", 21 minutes" in toy.forecast(workers=2)
+    assert "3 arms left, 1 at a time, 18 minutes" in toy.forecast(1, workers=1)
     record = records.read(toy.measure(workers=1).stem, toy.runs)
     for runs in record["arms"].values():
         for number, run in enumerate(runs.values()):
             run["seconds"] = 60.0 * number
     records.rewrite("toy", record.results, record.made, toy.runs)
     # Arms of 0, 1 and 2 minutes twice, and one of 0.
-    assert "7 arms left, 1 at a time, about 6 minutes" in toy.forecast(workers=1)
+    assert "7 arms left, 1 at a time, 6 minutes" in toy.forecast(workers=1)
     toy.finish("knob 1", 0)
-    assert "6 arms left, 1 at a time, about 5 minutes" in toy.forecast(workers=1)
+    assert "6 arms left, 1 at a time, 5 minutes" in toy.forecast(workers=1)
 
 
 def test_a_later_stage_reads_an_earlier_one(toy):
@@ -195,6 +196,9 @@ NAMES = sorted(p.stem for p in experiments.FOLDER.glob("[a-z]*.py"))
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_shipped_experiment_is_short_and_matches_its_record(name):
+    assert re.search(
+        r"arms left, 2 at a time, (\d+ minutes|for how)", Experiment(name).forecast(None, 2)
+    )
     module, record = experiments.load(name), records.read(name)
     text = (experiments.FOLDER / f"{name}.py").read_text(encoding="utf-8")
     assert len(text.split("\n")) <= 151

@@ -101,6 +101,18 @@ def test_the_first_screen_is_a_picture(tiny, world):
     assert bytes(leash.picture.value) == first
 
 
+def test_a_ceiling_that_fails_is_said(world):
+    """The panel opens all the same, and Reset and the slider say so again."""
+    texts = [world.sample(random.Random(0), "verse").text]
+    leash = panel.KLPanel(world, lambda: Run(texts=texts), lambda c: 1 / 0, texts)
+    for act in (lambda: None, leash.reset, lambda: setattr(leash.slider, "value", 0.1)):
+        leash.say("")
+        leash.preview()
+        act()
+        assert "ZeroDivisionError" in leash.status.value and leash.state == "ready"
+        assert "Start trains all the same" in leash.status.value
+
+
 def test_the_first_picture_has_one_height(world):
     shares = np.full(len(world.voices), 0.125)
     axes = panel.plot_panel(world, [], shares, shares, [0.7])

@@ -584,10 +584,10 @@ WEIGHED = {
 }
 
 
-def pull(wordy, other, name, minibatches, weighed=True):
+def pull(wordy, other, name, minibatches, weighed=True, samples=16):
     """The gradient of one pass over a batch from which nothing is learned, mean over minibatches."""
     kind, dials = WEIGHED[name]
-    dials = DIALS | {"minibatches": minibatches} | dials
+    dials = DIALS | {"minibatches": minibatches, "samples": samples} | dials
     if kind is not PPORun:
         del dials["value_lr"]
     config = (PPOConfig if kind is PPORun else direct.DirectConfig)(**dials)
@@ -597,7 +597,7 @@ def pull(wordy, other, name, minibatches, weighed=True):
     batch, total = run.rollout(), 0.0
     parts, lesson, _ = run.plan(batch)
     for part in parts:
-        weight = run.weight(batch, part, lesson) if weighed else 1.0
+        weight = run.weight(batch, part, parts) if weighed else 1.0
         loss = weight * run.loss(batch, part, lesson)[0] + run.aside(part)[0]
         found = torch.autograd.grad(loss, list(run.policy.parameters()))
         total = total + torch.cat([g.flatten() for g in found]) / len(parts)
@@ -613,3 +613,10 @@ def test_every_response_weighs_alike(wordy, other, name):
     assert float((cut - whole).norm() / whole.norm()) < 1e-4
     if name != "DPO":  # a mean over pairs
         assert float((plain - whole).norm() / whole.norm()) > 0.02
+
+
+@pytest.mark.parametrize("name", ["rejection", "DPO"])
+def test_minibatches_of_unlike_size_weigh_alike_too(wordy, other, name):
+    """Seven kept responses, or fourteen pairs, in four minibatches."""
+    whole, cut = (pull(wordy, other, name, count, samples=28) for count in (1, 4))
+    assert float((cut - whole).norm() / whole.norm()) < 1e-4

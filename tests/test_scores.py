@@ -2,16 +2,18 @@
 
 import copy
 
-from rlhf_lite import feedback, rewards
+from rlhf_lite import direct, feedback, rewards
 from rlhf_lite.rewards import Reward, new_reward_model
 from rlhf_lite.rollouts import Rollout
 from rlhf_lite.runtime import DATA
 from rlhf_lite.scores import Lagrangian, Mixture, PolicyError, Score
+from rlhf_lite.supervised import SFTRun
+from rlhf_lite.training import TrainingError
 
 import numpy as np
 import pytest
 import torch
-from small_runs import count_e, list_through, records, start, weights
+from small_runs import DIALS, count_e, list_through, records, start, weights
 
 TEXTS = ["a bee", "eel", "owl"]
 
@@ -48,6 +50,10 @@ def test_the_multiplier_by_hand():
     ("make", "words"),
     [
         (lambda: Mixture({}, []), "0 weights for 0 scores"),
+        (lambda: Mixture([count_e], [1]), "expected a dict of functions of texts by name"),
+        (lambda: Mixture({"e": 3}, [1]), "expected a dict of functions of texts by name"),
+        (lambda: Mixture({"e": count_e}, 0.5), "weights is a float"),
+        (lambda: Mixture({"e": Lagrangian(words, count_e, 0)}, [1]), "a part is a Score itself"),
         (lambda: Mixture({"e": count_e}, [1, 2]), "2 weights for 1 scores"),
         (lambda: Mixture({"e": count_e}, [float("nan")]), "the weight of 'e' is nan"),
         (lambda: Mixture({"e": count_e}, ["much"]), "the weight of 'e' is 'much'"),
@@ -123,6 +129,62 @@ def test_a_multiplier_is_saved_and_put_back(wordy, tmp_path):
     with pytest.raises(ZeroDivisionError):
         broken.advance()
     assert broken.score.multiplier == moved
+    mixed = start(wordy, score=Mixture({"e": count_e}, [1.0]))
+    with pytest.raises(TrainingError, match="its score is"):
+        mixed.load(tmp_path)
+
+
+def test_a_step_whose_score_cannot_learn_is_not_done(wordy):
+    run = start(wordy, score=Lagrangian(words, count_e, -1.0))
+    run.advance()
+    before, run.score.learn = weights(run), lambda said: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        run.advance()
+    assert run.step == len(run.history) == 1
+    assert all(torch.equal(a, b) for a, b in zip(before, weights(run)))
+
+
+def test_a_new_score_survives_the_brake(wordy):
+    """What puts the policy back leaves the judge that was set since."""
+    run = start(wordy, kl_limit=1e-9)
+    run.advance()
+    run.score = Mixture({"e": count_e}, [2.0])
+    with pytest.raises(PolicyError, match="KL to the reference has reached"):
+        run.advance()
+    assert run.score.state == [2.0]
+
+
+def test_a_score_that_learns_needs_fresh_responses(wordy):
+    score = Lagrangian(words, count_e, 0.1)
+    config = direct.DirectConfig(**{k: v for k, v in DIALS.items() if k != "value_lr"}, offline=2)
+    with pytest.raises(PolicyError, match="expected offline to be 0"):
+        direct.DPORun(copy.deepcopy(wordy[0]), None, wordy[1], ["Ivo"], score, config)
+    with pytest.raises(PolicyError, match="SFT has none"):
+        SFTRun(copy.deepcopy(wordy[0]), None, wordy[1], [("Ivo", " sang.")], score)
+
+
+def test_only_reward_models_read_in_bfloat16(wordy, monkeypatch):
+    """A score function that leaves torch by numpy works whatever the run's precision."""
+    model, tokenizer = copy.deepcopy(wordy[0]), wordy[1]
+    seen, linear = [], torch.nn.Linear(1, 1)
+
+    def through_numpy(texts):
+        found = linear(torch.ones(len(texts), 1)).detach()
+        seen.append(found.dtype)
+        return found.numpy()[:, 0]
+
+    start(wordy, score=through_numpy, steps=1, bfloat16=True).advance()
+    assert seen == [torch.float32]
+    half = []
+    monkeypatch.setattr(
+        rewards,
+        "autocast",
+        lambda device, on: half.append(on) or torch.autocast("cpu", enabled=False),
+    )
+    rm = Reward(new_reward_model(model), tokenizer)
+    Score(rm).judge(TEXTS), Score(rm).judge(TEXTS, bfloat16=True)
+    Mixture({"rm": rm}, [1]).judge(TEXTS, bfloat16=True)
+    assert half == [False, True, True]
 
 
 def test_any_judge_of_texts_is_a_score(wordy, reader, people):
@@ -151,11 +213,14 @@ def rollout_of(lengths):
 
 def test_the_weight_of_two_lengths_by_hand():
     """Two responses of 2 and 6 tokens, one a minibatch: 2 / 4 and 6 / 4, so that weight times mean
-    over tokens is the sum over tokens by 4, of both.
+    over tokens is the sum over tokens by 4, of both. Minibatches of unlike size, and rows that are
+    left out: a token weighs the same in all.
     """
-    batch = rollout_of([2, 6])
-    assert [batch.weight([row]) for row in (0, 1)] == [0.5, 1.5]
-    assert batch.weight([0, 1]) == 1 == batch.weight([1], among=[1])
+    batch = rollout_of([2, 6, 4, 3])
+    assert [batch.weight([row], [[0], [1]]) for row in (0, 1)] == [0.5, 1.5]
+    assert batch.weight([1], [[1]]) == 1 == batch.weight([0, 1], [[0, 1]])
+    parts = [[0, 1], [3]]
+    assert [batch.weight(p, parts) for p in parts] == pytest.approx([8 / 5.5, 3 / 5.5])
 
 
 def test_bfloat16_scores_are_near():

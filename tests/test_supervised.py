@@ -45,7 +45,7 @@ def test_the_gradient_is_that_of_a_loop(wordy, end, minibatches):
     batch = run.rollout()
     found = 0
     for part in batch.parts:
-        loss = run.weight(batch, part, None) * run.loss(batch, part, None)[0]
+        loss = run.weight(batch, part, batch.parts) * run.loss(batch, part, None)[0]
         grads = torch.autograd.grad(loss, list(run.policy.parameters()))
         found = found + torch.cat([g.flatten() for g in grads]) / minibatches
     logprobs = torch.cat([naive_logprobs(run.policy, wordy[1], *pair, end) for pair in PAIRS])
@@ -85,6 +85,16 @@ def test_a_saved_run_goes_on_to_the_bit(wordy, tmp_path):
     assert records(again) == records(through) and same(weights(again), weights(through))
     with pytest.raises(TrainingError, match="its demonstrations is"):
         begin(wordy, pairs=[(p, r + " A") for p, r in PAIRS], minibatches=2).load(tmp_path)
+
+
+def test_long_prompts_are_welcome(wordy):
+    """Only prompt, response and what stands around them must fit."""
+    words = wordy[1]("Ivo Vane was born in Oxbow and sang." * 9)["input_ids"]
+    taken = len(wordy[1](" A")["input_ids"]) + 1
+    prompt = wordy[1].decode(words[: 96 - taken])
+    while len(wordy[1](prompt)["input_ids"]) > 96 - taken:
+        prompt = prompt[:-1]
+    assert begin(wordy, pairs=[(prompt, " A")], end=False).advance().length == taken - 1
 
 
 def test_the_brakes_hold(wordy):

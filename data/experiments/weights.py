@@ -27,9 +27,9 @@ class Weighed:
 
     by_tokens, lengths = False, ()
 
-    def weight(self, rollout, part, lesson):
+    def weight(self, rollout, part, parts):
         """Return the weight that is asked for."""
-        self.lengths = [*self.lengths, super().weight(rollout, part, lesson)]
+        self.lengths = [*self.lengths, super().weight(rollout, part, parts)]
         return 1.0 if self.by_tokens else self.lengths[-1]
 
 
@@ -81,8 +81,14 @@ def ahead(record, arm, other):
     return one[:least] - two[:least]
 
 
+def longer(record, arm):
+    """Return how many times longer the longest minibatch of a step is, median over steps."""
+    return np.median(record.arm(arm, "longest to shortest"), axis=1)
+
+
 STATISTICS = {
     **{f"share of the gain, {arm}": partial(share, arm=arm) for arm in ARMS},
+    **{f"longest to shortest, {arm}": partial(longer, arm=arm) for arm in ARMS},
     "PPO: responses - tokens": partial(ahead, arm="PPO by responses", other="PPO by tokens"),
     "RLOO: responses - tokens": partial(ahead, arm="RLOO by responses", other="RLOO by tokens"),
     "PPO: bfloat16 - float32": partial(ahead, arm="PPO by responses", other="PPO in float32"),

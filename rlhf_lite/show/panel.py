@@ -144,8 +144,11 @@ class KLPanel:
         if self.state != "ready" or self.run.step or self.base is None:
             return
         kl_coef = float(self.slider.value)
-        best = self.ceiling(kl_coef)
-        self._show([], self.base, [best])
+        try:
+            best = self.ceiling(kl_coef)
+            self._show([], self.base, [best])
+        except Exception as error:
+            return self._hold(error, "Start trains all the same.")
         if best is not None:
             best = f"At \u03b2 = {kl_coef:.2f} no policy has more J than {best:.2f}."
         self.say(f"Ready. Start trains; move the slider whenever you like. {best or ''}")
