@@ -7,6 +7,7 @@ An experiment is one file, data/experiments/NAME.py, that holds only what differ
     ARMS                           {name: arguments of measure}, or a list of such dicts, later ones
                                    needing what earlier ones have kept; "seeds" overrides SEEDS
     measure(lab, seed, **arm)      the numbers of one arm, a dict
+    MINUTES                        that an arm takes, where no record tells yet
     STATISTICS                     {name: function of the Record}, what predictions are judged by
     summary(lab, record)           more entries of the record, where there are any
     LAB                            a class of Lab that holds more, where several need it
