@@ -51,6 +51,10 @@ def plot_panel(world, history, shares, start, ceilings, *, figure=None):
     if known:
         axes[2].plot(*zip(*known), color=REFERENCE, ls="--", drawstyle="steps-mid", label="J*")
         axes[2].legend(loc="lower right")
+    if not steps:
+        for ax in axes[:3]:
+            ax.set_ylim(0, 1)
+        axes[2].set_ylim(0, max([1.2 * c for _, c in known if c > 0], default=1))
     at, colours = np.arange(len(world.voices)), [world.colours[v] for v in world.voices]
     axes[3].barh(at, start, 0.8, facecolor="none", edgecolor=INK, lw=1, label="base")
     axes[3].barh(at, shares, 0.55, color=colours, label="now")
