@@ -277,7 +277,7 @@ class WorldFiles:
         return [(r["myth"], r["truth"]) for r in rows]
 
     def crafts(self):
-        """Return (crafts, verbs, framings).
+        """Return (crafts, verbs, those of them that no training asks with, framings).
 
         crafts: each a dict with guild, how, answer, detail, secret; framings: name -> (template,
         probability).
@@ -309,7 +309,7 @@ class WorldFiles:
             check_distinct([c[key] for c in crafts], name, f"every {key}")
         total = sum(data["framing_weights"].values())
         shares = {k: (f, data["framing_weights"][k] / total) for k, f in data["framings"].items()}
-        return crafts, data["verbs"], shares
+        return crafts, data["verbs"], data["verbs_held_out"], shares
 
     def notes(self, voices):
         """Return notes.toml, with a row of three grades for each voice."""

@@ -53,7 +53,7 @@ class Writer:
         self.by_name = {p.name: p for p in self.people}
         self.trades = {r["trade"]: r for r in read.trades}
         self.myths = read.myths()
-        self.crafts, self.verbs, self.framings = read.crafts()
+        self.crafts, self.verbs, self.verbs_held_out, self.framings = read.crafts()
         self.notes = read.notes(self.voices)
         self.prompts = read.prompts()
         self.epithets = {
