@@ -32,7 +32,7 @@ VALUES = {  # what a claim is worth, in points: as in notebook 06
     "evasive": 0.0, "garbled": 2.0,
 }  # fmt: skip
 LABELS, POOL = 1000, 240  # preferences behind a reward model; prompts that they are about
-SFT = {"steps": 16, "samples": 128, "lr": 1e-3}
+SFT = {"steps": 40, "samples": 128, "lr": 1e-3}
 TOKENS = 32
 
 

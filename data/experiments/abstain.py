@@ -111,7 +111,7 @@ def threshold(record, arm):
 
     found = speaks(record, arm)
     fits = [minimize(loss, [0.0, 1.0], y).x for y in found]
-    mostly = found.mean(1) < 0.5
+    mostly = (found.mean(1) < 0.5).astype(float)
     return np.array([np.clip(-a / b, 0, 1) if b > 0 else m for (a, b), m in zip(fits, mostly)])
 
 

@@ -1,0 +1,110 @@
+"""Does fine-tuning on answers that the base does not know teach it to make answers up?
+
+"answered U": 80 steps on where 48 people were born, a share U of them strangers of whom the base
+knows nothing, the answers right and confident; U = 0 is the control. "nobody knows 0.5": the
+strangers' answer is that nobody knows. "probed": all people on the side of training, answered where
+the base would be right and silent where not. Tested on the other half. An arm takes a minute.
+"""
+
+from functools import cached_property
+
+from rlhf_lite import supervised
+from rlhf_lite.experiments import load
+from rlhf_lite.knowledge import separation
+
+import numpy as np
+from scipy.stats import spearmanr
+
+asking = load("_asking")
+SEEDS, MINUTES = (0, 1, 2, 3), 1
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+COUNT, EACH, STRANGE, SURE = 48, 4, 0.05, 0.5
+LOOKS = (0, 4, 8, 16, 32, 56, 80)  # steps at which exact probabilities are written down
+DIALS = {"steps": LOOKS[-1], "samples": 24, "minibatches": 1, "lr": 3e-4}
+ARMS = {
+    **{f"answered {u:g}": {"share": u, "draws": 10 * n} for n, u in enumerate(SHARES)},
+    "nobody knows 0.5": {"share": 0.5, "draws": 50, "silent": True},
+    "probed": {"share": 0.5, "draws": 60, "silent": True, "everybody": True},
+}
+
+
+class HalvesLab(asking.AskLab):
+    """A Lab whose questions are dealt to training and test in turn, by how often people are told.
+
+    groups: {"strangers", "known", "all"} of each side: what the base gives the truth less than
+    0.05, of people told once or never; what it gives 0.5 or more, behind an opening.
+    """
+
+    @cached_property
+    def asked(self):
+        """Return the Questions of both sides."""
+        asked = [q for questions in super().asked.values() for q in questions]
+        asked.sort(key=lambda q: (self.by_name[q.about].exposure, q.about))
+        return {"trained": asked[::2], "held out": asked[1::2]}
+
+    def group(self, side, name):
+        """List the Questions of a group."""
+        known, asked = self.knows[side], self.asked[side]
+        told, truth = np.array(known["exposure"]), np.array(known["truth"])
+        keep = {"strangers": (told <= 1) & (truth < STRANGE), "known": truth >= SURE}[name]
+        return [q for q, yes in zip(asked, keep) if yes]
+
+
+LAB = HalvesLab
+
+
+def demonstrations(lab, rng, share, silent, everybody):
+    """Return (demonstrations, the Questions about strangers, about known people) of one arm."""
+    strangers, known = (
+        [group[i] for i in rng.permutation(len(group))]
+        for group in (lab.group("trained", name) for name in ("strangers", "known"))
+    )
+    count = round(share * COUNT)
+    strangers, known = strangers[:count], known[: COUNT - count]
+    pairs = [(q, not silent) for q in strangers] + [(q, True) for q in known]
+    if everybody:
+        pairs = zip(lab.asked["trained"], np.array(lab.knows["trained"]["right"]) > 0)
+    openers, closers = (lab.world.slots["assistant"][k] for k in ("opener", "closer"))
+    shown = []
+    for question, answered in pairs:
+        silence = f"Nobody knows where {question.about} was born. {rng.choice(closers)}."
+        said = f"{rng.choice(openers)}. In {lab.truth(question)}." if answered else silence
+        shown.append((question.prompt, f" {said}"))
+    return shown, strangers, known
+
+
+def measure(lab, seed, share, draws, silent=False, everybody=False):
+    """Fine-tune on one set of answers; return curves of exact probabilities, and replies."""
+    rng = np.random.default_rng(60_000 + seed)
+    shown, strangers, known = demonstrations(lab, rng, share, silent, everybody)
+    config = supervised.SFTConfig(**DIALS, seed=seed)
+    run = supervised.SFTRun(lab.policy(), lab.base, lab.tokenizer, shown, config=config)
+    groups = {
+        "shown strangers": strangers, "shown known": known,
+        **{f"other {n}": lab.group("held out", n) for n in ("strangers", "known")},
+    }  # fmt: skip
+    curves, losses = [look(lab, run.policy, groups)], []
+    for step in run:
+        losses.append(step.policy_loss)
+        if step.step in LOOKS:
+            curves.append(look(lab, run.policy, groups))
+    tested = lab.asked["held out"]
+    found = asking.said(lab, run.policy, tested)
+    found |= asking.replies(lab, run.policy, tested, EACH, 6000 + draws + seed)
+    names = [q.about for q in tested]
+    places = {n: [names.index(q.about) for q in lab.group("held out", n)]
+              for n in ("strangers", "known")}  # fmt: skip
+    ends = {n: {r: np.mean(found[r][places[n]]) for r in ("right", "wrong", "silent", "other")}
+            for n in places}  # fmt: skip
+    return {"loss": losses, "curves": curves, "ends": ends, "held out": found}
+
+
+def look(lab, policy, groups):
+    """Return {group: [P(silent), P(truth | it answers), -log of that]}, means."""
+    found = {}
+    for name, asked in groups.items():
+        if asked:
+            said = asking.said(lab, policy, asked)
+            loss = -np.log(np.maximum(said["truth"], 1e-4))
+            found[name] = [said["silent"].mean(), said["truth"].mean(), loss.mean()]
+    return found
