@@ -28,8 +28,6 @@ from rlhf_lite.training import (
 
 import torch
 
-TIDY = 8  # steps after which memory is given back
-
 # ---- the formulas ----
 
 
@@ -164,8 +162,7 @@ class PolicyRun:
         A step is done or not done: what stops it half-way leaves the run as it was before.
         """
         start, config = time.perf_counter(), self.config
-        if self.step % TIDY == 0:
-            tidy_memory()
+        tidy_memory(self.step)
         self.policy.eval()  # no dropout, neither while sampling nor while learning
         rollout = self.rollout()
         self._check_rollout(rollout)

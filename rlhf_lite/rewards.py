@@ -16,7 +16,7 @@ from rlhf_lite.checks import check_choice, check_texts
 from rlhf_lite.edits import changed_span
 from rlhf_lite.feedback import ASPECTS, FeedbackError, require
 from rlhf_lite.models import ModelError, check_fits, context_of, open_folder
-from rlhf_lite.runtime import autocast
+from rlhf_lite.runtime import autocast, tidy_memory
 from rlhf_lite.training import TrainingConfig, adamw, batches_by_length, cosine, descend, set_lr
 
 import torch
@@ -348,6 +348,7 @@ class RewardRun:
     def _update(self, batch):
         """Take one step on one batch."""
         start, step = time.perf_counter(), len(self.history)
+        tidy_memory(step)
         lr = self.config.lr * cosine(step, self.steps, min(self.config.warmup, self.steps // 5 + 1))
         self.model.train()
         with autocast(self.model.device, self.config.bfloat16):

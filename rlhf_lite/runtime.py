@@ -29,9 +29,13 @@ def keep_memory(most=2**30):
         _glibc("mallopt", -1, most)  # M_TRIM_THRESHOLD
 
 
-def tidy_memory():
-    """Give what `keep_memory` has kept back once: the holes between blocks grow with the steps."""
-    _glibc("malloc_trim", 0)
+def tidy_memory(step=0):
+    """Give back what `keep_memory` has kept, at every eighth step of a loop.
+
+    The holes between blocks grow with the steps: to 7 GB in a thousand steps on texts.
+    """
+    if step % 8 == 0:
+        _glibc("malloc_trim", 0)
 
 
 def _glibc(name, *arguments):

@@ -21,7 +21,7 @@ from typing import get_args, get_type_hints
 
 from rlhf_lite.checks import check_texts
 from rlhf_lite.models import check_fits, context_of
-from rlhf_lite.runtime import autocast
+from rlhf_lite.runtime import autocast, tidy_memory
 
 import numpy as np
 import torch
@@ -166,6 +166,7 @@ class LanguageRun:
     def _update(self, numbers):
         """Take one step on one batch."""
         start, device = time.perf_counter(), self.model.device
+        tidy_memory(self.step)
         tokens = pad_rows([self.rows[i] for i in numbers], self.end, self.pad).to(device)
         self.model.train()
         lr = self.lr_at(self.step)
