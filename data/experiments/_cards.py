@@ -12,18 +12,20 @@ from functools import cached_property
 from rlhf_lite import models, rewards, supervised
 from rlhf_lite.annotators import Annotator
 from rlhf_lite.experiments import Lab, by_prompt
-from rlhf_lite.grounding import (
+from rlhf_lite.labellers import HastyLabeller, ask
+from rlhf_lite.sampling import respond, text_logprobs
+from rlhf_lite.truth import (
     SupportReader,
+    best_temperature,
+    calibration_error,
     card_questions,
     demonstration,
     open_questions,
+    reliability,
     support,
 )
-from rlhf_lite.labellers import HastyLabeller, ask
-from rlhf_lite.sampling import respond, text_logprobs
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 
 GROUPS = ("on the card", "not on the card", "who, by the card", "known", "once", "never")
@@ -50,7 +52,7 @@ class CardLab(Lab):
         """List the people told 500 times or more, once, and never, of training or held out."""
         hidden = {p.name for p in self.world.held_out_people}
         return [p for p in self.world.people
-                if (p.name in hidden) == held_out and (p.exposure >= 500 or p.exposure < 2)]  # fmt: skip
+                if (p.name in hidden) == held_out and not 2 <= p.exposure < 500]  # fmt: skip
 
     def spelled(self, people):
         """List those whose surname somebody well known has too: others a small model misspells."""
@@ -154,7 +156,9 @@ class CardLab(Lab):
                   for k in ("true", "false", "unsupported", "silent", "lines")}  # fmt: skip
         return {
             **counts, "replies": len(rows),
+            "other": sum(not s.claims and not s.silent for _, s in rows),
             "made up": [np.mean([s.made_up > 0 for s in x]) for x in by.values()],
+            "right": [np.mean([s.true > 0 and not s.made_up for s in x]) for x in by.values()],
         }  # fmt: skip
 
 
@@ -162,42 +166,27 @@ def calibration(model, tokenizer, lab, seed=0):
     """Return how far a model's probability of one of four answers can be trusted.
 
     Of each fact of the people held out who are told twice or more, the true value and three others
-    are read as replies. ECE over ten bins, and again on the other half of the people after one
-    temperature, fitted on each half, has been applied.
+    are read as replies. The temperature of each half of them is fitted on the other half.
     """
     rng, texts, prompts = np.random.default_rng(seed), [], []
     people = [p for p in lab.world.held_out_people if p.exposure > 1]
     for asked in (a for a in open_questions(lab.world, people) if a.kind != "who"):
-        own = lab.world.by_name[asked.about].facts
-        values = sorted({p.facts[asked.kind] for p in lab.world.people} - {None, own[asked.kind]})
-        if own[asked.kind] is not None:
-            for value in (own[asked.kind], *rng.choice(values, 3, replace=False)):
+        own = lab.world.by_name[asked.about].facts[asked.kind]
+        values = sorted({p.facts[asked.kind] for p in lab.world.people} - {None, own})
+        if own is not None:
+            for value in (own, *rng.choice(values, 3, replace=False)):
                 card = replace(asked, card={asked.kind: str(value)})
                 texts.append(asked.prompt + demonstration(lab.world, card))
                 prompts.append(asked.prompt)
     logits = np.asarray(text_logprobs(model, tokenizer, texts, prompts)).reshape(-1, 4)
-    half, cooled, heats = np.arange(len(logits)) % 2, np.zeros(logits.shape), []
-    for fold in (0, 1):
-        fit = minimize_scalar(
-            lambda t, x=logits[half == fold]: -np.log(softmax(x / np.exp(t), 1)[:, 0]).mean(),
-            bounds=(-3, 3), method="bounded",
-        )  # fmt: skip
-        heats.append(float(np.exp(fit.x)))
-        cooled[half != fold] = softmax(logits[half != fold] / heats[-1], 1)
+    halves, truth = np.arange(len(logits)) % 2, np.zeros(len(logits), int)
+    heats, cooled = [], np.zeros(logits.shape)
+    for half in (0, 1):
+        heats.append(best_temperature(logits[halves == half], truth[halves == half]))
+        cooled[halves != half] = softmax(logits[halves != half] / heats[-1], 1)
     probs = softmax(logits, 1)
-    return {"bins": bins(probs), "ECE": error(probs), "T": np.exp(np.log(heats).mean()),
-            "ECE repaired": error(cooled), "right": np.mean(probs.argmax(1) == 0)}  # fmt: skip
-
-
-def bins(probs, count=10):
-    """Return rows (how many, mean probability, share right) of the likeliest answer, by decile."""
-    top, right = probs.max(1), probs.argmax(1) == 0
-    place = np.minimum((top * count).astype(int), count - 1)
-    return [[int((place == b).sum()), top[place == b].mean(), right[place == b].mean()]
-            for b in range(count) if (place == b).any()]  # fmt: skip
-
-
-def error(probs):
-    """Return the expected calibration error: mean |probability - share right| over the bins."""
-    rows = np.array(bins(probs))
-    return float(rows[:, 0] @ np.abs(rows[:, 1] - rows[:, 2]) / rows[:, 0].sum())
+    return {
+        "bins": reliability(probs, truth), "ECE": calibration_error(probs, truth),
+        "ECE repaired": calibration_error(cooled, truth), "T": np.sqrt(heats[0] * heats[1]),
+        "right": np.mean(probs.argmax(1) == 0),
+    }  # fmt: skip

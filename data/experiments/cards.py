@@ -1,10 +1,9 @@
 """Does RLHF make a model hallucinate more than SFT, and from which share of checked claims on less?
 
 "base"; "sft": fine-tuned on careful replies, with a card of facts in the prompt or about people who
-are well known. "ppo 0.5": PPO from SFT with a reward model from preferences of people who check each
-claim with probability 0.5 and believe the rest; "ptx 0.5": the same with documents of the corpus
-mixed in. "shuffled": labels turned by coins, and "random": a score by luck, the controls. One or
-two minutes an arm.
+are well known. "ppo 0.5": PPO from SFT with a reward model from preferences of people who check
+each claim with probability 0.5 and believe the rest; "ptx 0.0": the same with documents of the
+corpus mixed in. "shuffled": labels turned by coins, the control. One or two minutes an arm.
 """
 
 import hashlib
@@ -15,8 +14,6 @@ from rlhf_lite import experiments, ppo
 from rlhf_lite.sampling import respond
 
 import numpy as np
-import torch
-from scipy.stats import norm
 
 cards = experiments.load("_cards")
 LAB, GROUPS = cards.CardLab, cards.GROUPS
@@ -31,7 +28,6 @@ ARMS = [
         **{f"ppo {q}": {"kind": "ppo", "checked": q} for q in QS},
         **{f"ptx {q}": {"kind": "ptx", "checked": q} for q in PTX_QS},
         "shuffled": {"kind": "shuffled", "checked": 0.5},
-        "random": {"kind": "random"},
     },
 ]
 
@@ -65,10 +61,8 @@ def luck_of(*what):
 
 def trained(lab, seed, kind, checked, dials):
     """Return a policy trained from SFT, and what its run was like."""
-    score = by_luck
-    if kind != "random":
-        pool = lab.kept(f"pool {seed}", lambda: lab.pool(seed))
-        score = lab.reward_from(pool, checked, seed, kind == "shuffled")
+    pool = lab.kept(f"pool {seed}", lambda: lab.pool(seed))
+    score = lab.reward_from(pool, checked, seed, kind == "shuffled")
     documents, extra = None, PTX if kind == "ptx" else {}
     if extra:
         documents = [d.text for d in itertools.islice(lab.world.corpus(seed), 4000)]
@@ -76,16 +70,10 @@ def trained(lab, seed, kind, checked, dials):
     prompts, start = [a.prompt for a in lab.asked], lab.sft(seed)
     run = ppo.PPORun(lab.sft(seed), start, lab.tokenizer, prompts, score, config, documents)
     history = [[s.score, s.kl, s.length, s.seconds] for s in run]
-    found = {"history": history, "kl": np.mean([h[1] for h in history[-3:]])}
-    if kind != "random":
-        found["correlation"] = lab.seen_by(score, lab.kept(f"pool {seed}", None))
-    return run.policy, found
-
-
-def by_luck(texts):
-    """Return a score that depends on nothing but the letters: standard normal, fixed by a hash."""
-    shares = [(luck_of(t) + 0.5) / 16**7 for t in texts]
-    return torch.tensor(norm.ppf(shares), dtype=torch.float32)
+    return run.policy, {
+        "history": history, "kl": np.mean([h[1] for h in history[-3:]]),
+        "correlation": lab.seen_by(score, pool),
+    }  # fmt: skip
 
 
 def listed(lab):
@@ -128,20 +116,27 @@ def _crossing(gaps):
     return 1.0
 
 
-CLOSED = "not on the card"
+def changed(record, arm, key):
+    """Return the change of a number of the calibration against SFT, (seeds,)."""
+    return record.arm(arm, "calibration", key) - record.arm("sft", "calibration", key)
+
+
+def right_lost(record, arm):
+    """Return how much seldomer questions about the well known are answered rightly than by SFT."""
+    shares = [record.arm(a, "claims", "known", "right") for a in ("sft", arm)]
+    return shares[0] - shares[1]
+
+
 STATISTICS = {
     **{f"PPO - SFT, q = {q}, {g}": partial(more, arm=f"ppo {q}", group=g)
        for q in QS for g in GROUPS},
     **{f"ptx - PPO, q = {q}, {g}": partial(more, arm=f"ptx {q}", group=g, than=f"ppo {q}")
        for q in PTX_QS for g in GROUPS},
-    **{f"{kind} - SFT, {g}": partial(more, arm=kind, group=g)
-       for kind in ("shuffled", "random") for g in GROUPS},
+    **{f"shuffled - SFT, {g}": partial(more, arm="shuffled", group=g) for g in GROUPS},
+    **{f"SFT - base, {g}": partial(more, arm="sft", group=g, than="base") for g in GROUPS},
     **{f"turning, {g}": partial(turning, group=g) for g in GROUPS},
-    **{f"ECE, {kind} - SFT": (lambda r, k=kind: r.arm(k, "calibration", "ECE")
-                              - r.arm("sft", "calibration", "ECE"))
-       for kind in (f"ppo {q}" for q in QS)},
-    **{f"log T, ppo {q}": (lambda r, k=q: np.log(r.arm(f"ppo {k}", "calibration", "T")))
-       for q in QS},
+    **{f"right lost, q = {q}, known": partial(right_lost, arm=f"ppo {q}") for q in QS},
+    **{f"ECE, q = {q}, PPO - SFT": partial(changed, arm=f"ppo {q}", key="ECE") for q in QS},
 }  # fmt: skip
 
 
