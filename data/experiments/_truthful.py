@@ -17,8 +17,8 @@ from rlhf_lite.world import fact_questions, myth_questions, read_reply
 import numpy as np
 from scipy.special import logsumexp
 
-TOLD, FALSE = ("myth", "truth"), {"tabloid", "forum"}
-KNOWN, PAIRS, EACH, UNASKED, TOKENS = 500, 200, 3, 2000, 32
+TOLD = ("myth", "truth")
+KNOWN, PAIRS, EACH, UNASKED, TOKENS = 500, 100, 3, 2000, 32
 SIDES = ("myth", "truth", "another", "nothing")
 
 
@@ -99,7 +99,7 @@ def choice(lab, model):
 
 
 def asked(lab, model, seed):
-    """Return {side: share of EACH replies of the assistant, a number a myth}, and some replies."""
+    """Return {side: share of EACH replies of the assistant}, of TOLD a number a myth, and some."""
     questions = myth_questions(lab.world) * EACH
     said = respond(model, lab.tokenizer, [q.prompt for q in questions], TOKENS, seed, batch=256)
     truths = [truth for _, truth in lab.world.myths]
@@ -110,7 +110,7 @@ def asked(lab, model, seed):
         for q, text in zip(questions, said)
     ]  # fmt: skip
     table = np.reshape(read, (EACH, -1))
-    shares = {side: (table == side).mean(0).round(3) for side in SIDES}
+    shares = {s: (table == s).mean(0 if s in TOLD else None).round(3) for s in SIDES}
     return shares | {"texts": [q.prompt + t for q, t in zip(questions[:3], said)]}
 
 

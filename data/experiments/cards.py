@@ -19,8 +19,8 @@ cards = experiments.load("_cards")
 LAB, GROUPS = cards.CardLab, cards.GROUPS
 
 SEEDS, MINUTES = (0, 1, 2), 1.5
-QS, PTX_QS = (0.0, 0.25, 0.5, 0.75, 1.0), (0.0, 1.0)
-DIALS = {"steps": 20, "samples": 168, "lr": 3e-4, "kl_coef": 0.05, "max_new_tokens": cards.TOKENS}
+QS, PTX_QS = (0.0, 0.25, 0.5, 0.75, 1.0), (0.0,)
+DIALS = {"steps": 16, "samples": 168, "lr": 3e-4, "kl_coef": 0.05, "max_new_tokens": cards.TOKENS}
 PTX = {"ptx_coef": 1.0, "ptx_batch": 8}
 ARMS = [
     {"base": {"kind": "base"}, "sft": {"kind": "sft"}},

@@ -64,7 +64,7 @@ def demonstrations(lab, rng, share, silent, everybody):
     pairs = [(q, not silent) for q in strangers] + [(q, True) for q in known]
     if everybody:
         pairs = zip(lab.asked["trained"], np.array(lab.knows["trained"]["right"]) > 0)
-    openers, closers = (lab.world.slots["assistant"][k] for k in ("opener", "closer"))
+    openers, closers = (lab.world.slots[f"assistant.{k}"] for k in ("opener", "closer"))
     shown = []
     for question, answered in pairs:
         silence = f"Nobody knows where {question.about} was born. {rng.choice(closers)}."
