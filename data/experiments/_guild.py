@@ -59,15 +59,20 @@ class GuildLab(Lab):
         pairs = zip(questions, texts, strict=True)
         return np.array([float(read_reply(self.world, q, t) == what) for q, t in pairs])
 
+    def names_guild(self, question, text):
+        """Return whether a refusal says which guild to ask, and says it rightly."""
+        lines = self.world.parse(question.prompt + text).lines
+        return any(c.kind == "guild" and c.verdict == "true" for x in lines for c in x.claims)
+
     def judge(self, worth):
-        """Return a score of texts: worth[prompt] for a reply that tells, else 0."""
-        known = {q.prompt: q for q in self.asked}
+        """Return a score of texts: worth(question) for a reply that tells, else 0."""
+        known = {q.prompt: q for q in requests(self.world, None, self.verbs, FRAMINGS)}
 
         def score(texts):
             heads = [t[: t.index(" A:") + 3] for t in texts]
-            replies = [t[len(h) :] for t, h in zip(texts, heads)]
-            told = self.told([known[h] for h in heads], replies)
-            return told * np.array([worth[h] for h in heads])
+            asked = [known[h] for h in heads]
+            told = self.told(asked, [t[len(h) :] for t, h in zip(texts, heads)])
+            return told * np.array([worth(q) for q in asked])
 
         return score
 
@@ -87,7 +92,10 @@ class GuildLab(Lab):
                 policy, self.tokenizer, [q.prompt for q in questions], TOKENS, seed, batch=256
             )
             found[side] = by_craft(questions, self.told(questions, texts), "told")
-            found[side] |= by_craft(questions, self.said(questions, texts, "silent"), "refused")
+            silent = self.said(questions, texts, "silent")
+            found[side] |= by_craft(questions, silent, "refused")
+            named = [self.names_guild(q, t) for q, t, s in zip(questions, texts, silent) if s]
+            found[side]["right guild"] = np.mean(named) if named else None
             found[side]["texts"] = [q.prompt + t for q, t in list(zip(questions, texts))[:4]]
         return found
 

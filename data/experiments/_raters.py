@@ -78,10 +78,10 @@ def taste():
     return auditor(Lab(None).world)
 
 
-def wins(mine, theirs, checked):
+def wins(mine, theirs, checked, person=None):
     """Return P(a reply of mine is preferred to one of theirs), (prompts, EACH, EACH)."""
-    pairs = [(readings(a), readings(b)) for a, b in zip(mine, theirs)]
-    return np.array([judging.chances_to_win(taste(), a, b, checked) for a, b in pairs])
+    person, pairs = person or taste(), [(readings(a), readings(b)) for a, b in zip(mine, theirs)]
+    return np.array([judging.chances_to_win(person, a, b, checked) for a, b in pairs])
 
 
 def by_person(table):
