@@ -1,4 +1,4 @@
-"""Self-preference: the base model grades documents by its readers' notes, the exact grade beside it.
+"""Self-preference: the base model grades documents by its readers' notes, beside the exact grade.
 
 Documents of the corpus, the base model's own, and those of a policy trained by PPO, all about the
 same people and starting with their names.
