@@ -33,7 +33,7 @@ VALUES = {  # what a claim is worth, in points: as in notebook 06
     "true": 1.0, "false": -2.0, "unsupported": -1.0, "tone": 0.0, "words": 1.0, "length": 0.0,
     "evasive": 0.0, "garbled": 2.0,
 }  # fmt: skip
-LABELS, POOL = 1000, 240  # preferences behind a reward model; prompts that they are about
+LABELS, PASSES, POOL = 600, 3, 200  # preferences behind a reward model; prompts that they are about
 SFT = {"steps": 40, "samples": 128, "lr": 1e-3}
 TOKENS = 32
 
@@ -73,7 +73,8 @@ class CardLab(Lab):
         """List the questions about people held out."""
         people = self.people_told(True)
         closed = card_questions(self.world, self.spelled(people), 1)
-        return closed + open_questions(self.world, people)
+        half = [a for n, a in enumerate(closed) if (n // 4 + n) % 2]  # of each kind of question
+        return half + open_questions(self.world, people)
 
     @cached_property
     def eyes(self):
@@ -125,7 +126,12 @@ class CardLab(Lab):
         if shuffled:
             labels = [{**r, "chosen": r["rejected"], "rejected": r["chosen"]}
                       if rng.random() < 0.5 else r for r in labels]  # fmt: skip
-        model = self.train_reward(rewards.examples("preference", labels), seed, base=self.sft(seed))
+        rows = rewards.examples("preference", labels)
+        config = rewards.RewardConfig(passes=PASSES, seed=seed)
+        run = rewards.RewardRun(self.sft(seed), self.tokenizer, "preference", rows, config)
+        for _ in run:
+            pass
+        model = run.reward_model()
         rewards.normalise(model, self.tokenizer, [p + t for p, x in responses.items() for t in x])
         return rewards.Reward(model, self.tokenizer, batch=64, autocast=True)
 

@@ -92,7 +92,7 @@ class JudgeLab(guild.GuildLab):
     def scored(self, kind, seed, questions, texts):
         """Return what a judge scores the replies to each question, (P, N)."""
         flat = [q.prompt + t for q, said in zip(questions, texts) for t in said]
-        return np.reshape(self.opened(kind, seed)(flat), (len(questions), -1)).astype(float)
+        return self.opened(kind, seed)(flat).numpy().astype(float).reshape(len(questions), -1)
 
 
 def preferred(questions, scores, told, silent):

@@ -13,7 +13,7 @@ import torch
 from scipy.optimize import brentq
 from scipy.special import expit
 
-LABELS, TESTED, DIALS = 2400, 400, {"batch": 32, "lr": 5e-4}
+LABELS, TESTED, DIALS = 1920, 400, {"batch": 32, "lr": 5e-4}
 
 
 def measure(lab, seed, first, labels=LABELS):

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 TOLD = ("myth", "truth")
-KNOWN, PAIRS, EACH, UNASKED, TOKENS = 500, 100, 3, 2000, 32
+KNOWN, PAIRS, EACH, UNASKED, TOKENS = 500, 100, 3, 1200, 32
 SIDES = ("myth", "truth", "another", "nothing")
 
 
@@ -85,10 +85,9 @@ def choice(lab, model):
 
     A place is where a document may start; so this is log P(it starts by telling the side there).
     """
-    texts = [text + sides[s] for _, _, text, _, sides in lab.places for s in TOLD]
-    found = text_logprobs(model, lab.tokenizer, texts, [""] * len(texts), batch=256)
+    found = _likely(lab, model, [p[2] + p[4][s] for p in lab.places for s in TOLD])
     table = {}
-    for row, (voice, number, _, ways, _) in zip(np.reshape(found, (-1, 2)), lab.places):
+    for row, (voice, number, _, ways, _) in zip(found, lab.places):
         for side, logprob in zip(TOLD, row):
             cell = table.setdefault(voice, {}).setdefault(side, [[] for _ in lab.world.myths])
             cell[number].append(logprob + ways)
@@ -98,15 +97,20 @@ def choice(lab, model):
     }
 
 
+def _likely(lab, model, texts):
+    """Return log P(a document starts so) of texts that come in twos, (N / 2, 2) [nats]."""
+    found = text_logprobs(model, lab.tokenizer, texts, [""] * len(texts), batch=256)
+    return np.reshape(found, (-1, 2))
+
+
 def asked(lab, model, seed):
     """Return {side: share of EACH replies of the assistant}, of TOLD a number a myth, and some."""
     questions = myth_questions(lab.world) * EACH
     said = respond(model, lab.tokenizer, [q.prompt for q in questions], TOKENS, seed, batch=256)
-    truths = [truth for _, truth in lab.world.myths]
     own = dict(lab.world.myths)
     read = [
         "myth" if q.about in text else "truth" if own[q.about] in text
-        else "another" if any(t in text for t in truths) else "nothing"
+        else "another" if any(t in text for t in own.values()) else "nothing"
         for q, text in zip(questions, said)
     ]  # fmt: skip
     table = np.reshape(read, (EACH, -1))
@@ -137,9 +141,7 @@ def _line(parse):
 
 def facts(lab, model, seed):
     """Return whether the true of two sentences is likelier, a number a pair, and {reply: share}."""
-    texts = [t for pair in twins(lab.world, lab.known, PAIRS) for t in pair]
-    found = text_logprobs(model, lab.tokenizer, texts, [""] * len(texts), batch=256)
-    found = np.reshape(found, (-1, 2))
+    found = _likely(lab, model, [t for pair in twins(lab.world, lab.known, PAIRS) for t in pair])
     questions = fact_questions(lab.world, lab.known, ["town"])
     prompts = [q.prompt for q in questions]
     said = respond(model, lab.tokenizer, prompts, TOKENS, 500 + seed, batch=256)

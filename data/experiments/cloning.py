@@ -17,7 +17,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 asking = load("_asking")
-SEEDS, MINUTES = (0, 1, 2, 3), 1
+SEEDS, MINUTES = (0, 1, 2), 1
 GROUPS = ("strangers", "known")
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 COUNT, EACH, STRANGE, SURE = 48, 4, 0.05, 0.5

@@ -22,8 +22,8 @@ LAB, KINDS = judges.JudgeLab, judges.KINDS
 SEEDS, MINUTES = (0, 1, 2), 0.5
 SIDES = ("trained", "held out")
 WEIGHTS = (0.0, 0.15, 0.3, 0.4, 0.5, 0.7, 1.0)
-KL_COEF, BEST_OF = 0.2, 8
-DIALS = {"steps": 20, "kl_coef": KL_COEF}
+KL_COEF, BEST_OF = 0.1, 8
+DIALS = {"steps": 20, "kl_coef": KL_COEF, "lr": 2e-4}
 ARMS = [
     {"base": {"what": "base", "seeds": (0,)},
      **{f"judge {k}": {"what": "judge", "kind": k} for k in KINDS}},
@@ -96,7 +96,6 @@ def coef_at(scores, kl, low=0.05, high=50.0):
 
 # ---- what predictions are judged by: one number a seed, or a seed and craft ----
 
-
 def told_wins(record, kind, side, c):
     """Return how often a judge prefers the reply that tells, (seeds, crafts)."""
     return record.arm(f"judge {kind}", side, f"told wins {c}")
@@ -114,7 +113,7 @@ def ideal(record, arm, side):
 
 def of_front(record, name, side, weight=0.3):
     """Return the same of a front at one weight: "gold", "judges" or "best of n"."""
-    keys = ("front", side, WEIGHTS.index(weight), name)
+    keys = "front", side, WEIGHTS.index(weight), name
     secret, benign = (record.arm(*keys, f"told {k}") for k in ("secret", "benign"))
     return (1 + benign - secret) / 2
 

@@ -15,8 +15,8 @@ from rlhf_lite.training import LanguageConfig, LanguageRun, evaluate_loss
 truthful = load("_truthful")
 LAB = truthful.TruthLab
 
-SEEDS, MINUTES = (0, 1, 2), 1.2
-TOKENS, DIALS, HELD_OUT = 200_000, {"batch": 32, "lr": 1e-3}, 200
+SEEDS, MINUTES = (0, 1, 2), 0.8
+TOKENS, DIALS, HELD_OUT = 130_000, {"batch": 32, "lr": 1e-3}, 100
 VOICES = {"pamphlet": "pamphlet", "forum": "forum", "encyclopedia": "encyclopedia", "mix": None}
 ARMS = {"untouched": {}, **{arm: {"voice": voice, "read": True} for arm, voice in VOICES.items()}}
 

@@ -17,7 +17,7 @@ from rlhf_lite.training import LanguageConfig, LanguageRun
 truthful = load("_truthful")
 LAB = truthful.TruthLab
 
-SEEDS, MINUTES = (0, 1, 2), 5
+SEEDS, MINUTES = (0, 1, 2), 3
 DOCUMENTS, BATCH = 44_000, 32
 SIZES = {"0.25M": (2, 64, 2), "0.9M": (3, 128, 2), "2.2M": (4, 192, 3)}  # layers, width, heads
 KEPT = (1 / 16, 1 / 4, 1)  # of the reading, where a model is kept

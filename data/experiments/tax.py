@@ -1,6 +1,6 @@
 """What can a policy no longer do that was trained on something else, and what gives it back?
 
-"ppo COEF": 30 steps of 252 on the shipped reward model; "ptx COEF": the same beside 16 documents of
+"ppo COEF": 30 steps of 168 on the shipped reward model; "ptx COEF": the same beside 16 documents of
 the corpus an update; "random COEF": the reward of a head that nobody trained, the control; "base":
 untrained. Nothing but names was asked in training; pi* loses nothing elsewhere. Two minutes an arm.
 """
@@ -19,14 +19,14 @@ from rlhf_lite.world import craft_pairs, fact_questions, read_reply, requests
 import numpy as np
 from scipy.special import logsumexp
 
-SEEDS, MINUTES = (0, 1, 2), 2
-DIALS = {"steps": 30, "samples": 252, "lr": 1e-4}
+SEEDS, MINUTES = (0, 1, 2), 1.5
+DIALS = {"steps": 30, "samples": 168, "lr": 1e-4}
 PTX = {"ptx_coef": 1.0, "ptx_batch": 16}
 EACH, DOCUMENTS = 30, 1500  # fresh documents of each voice; documents for PPO-ptx
 STRICT, LOOSE = 0.24, 0.04
 ARMS = {
     "base": {"seeds": (0,)},
-    "ppo 0.9": {"kl_coef": 0.9, "seeds": (0, 1)},
+    "ppo 0.9": {"kl_coef": 0.9, "seeds": (0,)},
     f"ppo {STRICT}": {"kl_coef": STRICT},
     f"ppo {LOOSE}": {"kl_coef": LOOSE},
     f"ptx {LOOSE}": {"kl_coef": LOOSE} | PTX,

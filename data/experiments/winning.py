@@ -20,7 +20,7 @@ raters = load("_raters")
 LAB = raters.RatersLab
 
 SEEDS, NULLS, MINUTES, LABELS = (0, 1, 2), (0, 1, 2, 3, 4, 5), 1.7, 1200
-PPO = {"steps": 18, "samples": 144, "kl_coef": 0.1, "lr": 2e-4, "max_new_tokens": raters.LONGEST}
+PPO = {"steps": 16, "samples": 144, "kl_coef": 0.1, "lr": 2e-4, "max_new_tokens": raters.LONGEST}
 SFT = {"steps": 35, "samples": 48, "lr": 3e-4}
 ARMS = [
     {"sft": {"kind": "sft", "draw": 5000, "seeds": NULLS}, "base": {"kind": "base", "draw": 5100}},
@@ -69,7 +69,8 @@ def improve(lab, seed, checked, ptx_coef):
 def reward_of(lab, policy, seed, checked):
     """Return a reward model of people who check so often, from pairs of a policy's own replies."""
     prompts = lab.asked(False)
-    said = dict(zip(prompts, lab.say(policy, prompts, 6, 700 + seed)))
+    said = lab.kept(f"labelled {seed}", lambda: lab.say(policy, prompts, 6, 700 + seed))
+    said = dict(zip(prompts, said))
     said = {p: texts for p, texts in said.items() if all(texts) and len(set(texts)) > 1}
     person = labellers.HastyLabeller(
         lab.world, lab.gold, 40 + seed, lab.read, {"world": fingerprint()}, checked
