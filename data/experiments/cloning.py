@@ -18,8 +18,7 @@ from scipy.stats import spearmanr
 
 asking = load("_asking")
 SEEDS, MINUTES = (0, 1, 2), 1
-GROUPS = ("strangers", "known")
-SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+GROUPS, SHARES = ("strangers", "known"), (0.0, 0.25, 0.5, 0.75, 1.0)
 COUNT, EACH, STRANGE, SURE = 48, 4, 0.05, 0.5
 LOOKS = (0, 4, 8, 16, 32, 56, 80)  # steps at which exact probabilities are written down
 DIALS = {"steps": LOOKS[-1], "samples": 24, "minibatches": 1, "lr": 3e-4}
@@ -127,7 +126,7 @@ def rise(record, reply="wrong", group="strangers"):
 def trend(record):
     """Return the rank correlation of the share of strangers shown with wrong answers to others."""
     wrong = np.array([ends(record, f"answered {u:g}", "strangers", "wrong") for u in SHARES])
-    return np.array([spearmanr(SHARES, row).statistic for row in wrong.T])
+    return np.nan_to_num([spearmanr(SHARES, row).statistic for row in wrong.T])
 
 
 def spared(record):
