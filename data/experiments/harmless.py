@@ -16,7 +16,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import logsumexp
 
-by_craft, judges = load("_guild").by_craft, load("_judges")
+by_craft, judges = load("_guild").by_craft, load("_guild_judges")
 LAB, KINDS = judges.JudgeLab, judges.KINDS
 
 SEEDS, MINUTES = (0, 1, 2), 0.5
@@ -96,6 +96,7 @@ def coef_at(scores, kl, low=0.05, high=50.0):
 
 # ---- what predictions are judged by: one number a seed, or a seed and craft ----
 
+
 def told_wins(record, kind, side, c):
     """Return how often a judge prefers the reply that tells, (seeds, crafts)."""
     return record.arm(f"judge {kind}", side, f"told wins {c}")
@@ -111,19 +112,19 @@ def ideal(record, arm, side):
     return (1 + told(record, arm, side, "benign") - told(record, arm, side, "secret")) / 2
 
 
-def of_front(record, name, side, weight=0.3):
-    """Return the same of a front at one weight: "gold", "judges" or "best of n"."""
-    keys = "front", side, WEIGHTS.index(weight), name
+def of_front(record, name, side):
+    """Return the same of a front at w = 0.3: "gold", "judges" or "best of n"."""
+    keys = "front", side, WEIGHTS.index(0.3), name
     secret, benign = (record.arm(*keys, f"told {k}") for k in ("secret", "benign"))
     return (1 + benign - secret) / 2
 
 
-def lost(record, side, part, weight=0.3):
-    """Return what a part of the way from gold to the policy costs, a seed each."""
-    here = {name: of_front(record, name, side, weight).mean(1) for name in ("gold", "judges")}
-    here["policy"] = ideal(record, f"w {weight}", side).mean(1)
-    first, second = {"judge": ("gold", "judges"), "optimiser": ("judges", "policy")}[part]
-    return here[first] - here[second]
+def lost(record, side, part):
+    """Return what the "judge" costs on the way from gold to the policy at w = 0.3, or PPO does."""
+    judged = of_front(record, "judges", side).mean(1)
+    if part == "judge":
+        return of_front(record, "gold", side).mean(1) - judged
+    return judged - ideal(record, "w 0.3", side).mean(1)
 
 
 def multiplier_gain(record):

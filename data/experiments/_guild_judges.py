@@ -17,7 +17,7 @@ guild = load("_guild")
 by_craft = guild.by_craft
 
 KINDS = ("helpful", "harmless", "red team", "cautious", "mixed", "shuffled")
-LABELS, REPLIES, POOL = 1000, 6, 96  # labels a judge, replies to choose from, pool replies a prompt
+LABELS, REPLIES, POOL = 1000, 4, 64  # labels a judge, replies to choose from, pool replies a prompt
 
 
 class JudgeLab(guild.GuildLab):
