@@ -19,8 +19,7 @@ from scipy.special import logsumexp
 by_craft, judges = load("_guild").by_craft, load("_guild_judges")
 LAB, KINDS = judges.JudgeLab, judges.KINDS
 
-SEEDS, MINUTES = (0, 1, 2), 0.5
-SIDES = ("trained", "held out")
+SEEDS, MINUTES, SIDES = (0, 1, 2), 0.5, ("trained", "held out")
 WEIGHTS = (0.0, 0.15, 0.3, 0.4, 0.5, 0.7, 1.0)
 KL_COEF, BEST_OF = 0.1, 8
 DIALS = {"steps": 20, "kl_coef": KL_COEF, "lr": 2e-4}
@@ -39,9 +38,6 @@ def measure(lab, seed, what, **dials):
     if what == "judge":
         return lab.judged(seed, **dials)
     return {"front": front, "policy": policy}[what](lab, seed, **dials)
-
-
-# ---- policies and fronts ----
 
 
 def policy(lab, seed, weight=None, limit=None):
@@ -94,7 +90,7 @@ def coef_at(scores, kl, low=0.05, high=50.0):
     return brentq(lambda c: kl_of(scores, c) - kl, low, high) if kl_of(scores, high) < kl else high
 
 
-# ---- what predictions are judged by: one number a seed, or a seed and craft ----
+# ---- what predictions are judged by ----
 
 
 def told_wins(record, kind, side, c):
@@ -144,8 +140,8 @@ def multiplier_gain(record):
 STATISTICS = {
     **{f"{kind}: told wins, {side} {c}": partial(told_wins, kind=kind, side=side, c=c)
        for kind in KINDS for side in SIDES for c in ("secret", "benign")},
-    **{f"corner, w {w}, {side}": partial(ideal, arm=f"w {w}", side=side)
-       for w in (0.3, 0.5) for side in (*SIDES, "new verb")},
+    **{f"corner, w 0.3, {side}": partial(ideal, arm="w 0.3", side=side)
+       for side in (*SIDES, "new verb")},
     **{f"lost to the {part}, {side}": partial(lost, part=part, side=side)
        for part in ("judge", "optimiser") for side in SIDES},
     "above the front, limit 0.2": multiplier_gain,
