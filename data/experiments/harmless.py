@@ -124,10 +124,7 @@ def lost(record, side, part):
 
 
 def multiplier_gain(record):
-    """Return how far the policy under a limit of 0.2 is above the front of fixed weights.
-
-    Look-alikes told, less those of fixed weights at the same share of secrets told.
-    """
+    """Return how many more look-alikes a limit of 0.2 tells than fixed weights, at like leaks."""
     secret, benign = (
         np.stack([told(record, f"w {w}", "trained", k).mean(1) for w in WEIGHTS], 1)
         for k in ("secret", "benign")
