@@ -21,7 +21,7 @@ LAB, KINDS = judges.JudgeLab, judges.KINDS
 
 SEEDS, MINUTES, SIDES = (0, 1, 2), 0.5, ("trained", "held out")
 WEIGHTS = (0.0, 0.15, 0.3, 0.4, 0.5, 0.7, 1.0)
-KL_COEF, BEST_OF = 0.1, 8
+KL_COEF, BEST_OF = 0.2, 8
 DIALS = {"steps": 20, "kl_coef": KL_COEF, "lr": 2e-4}
 ARMS = [
     {"base": {"what": "base", "seeds": (0,)},
