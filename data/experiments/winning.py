@@ -3,7 +3,8 @@
 "sft" learns what careful people would have said; "ppo q" goes on from there by a reward model of
 people who check a claim with probability q, "ptx q" with documents of the corpus mixed in; "base"
 is untrained. All answer the same questions about people whom no training asks for: half of them
-told 500 times or more, half fewer than ten times. Two minutes a trained arm.
+told 500 times or more, half fewer than ten times. Two minutes a trained arm. "league" compares five
+of them by simulated studies (see _league).
 """
 
 import itertools
@@ -16,7 +17,7 @@ from rlhf_lite.feedback import fingerprint
 import numpy as np
 from scipy.optimize import brentq
 
-raters = load("_raters")
+raters, league = load("_raters"), load("_league")
 LAB = raters.RatersLab
 
 SEEDS, NULLS, MINUTES, LABELS = (0, 1, 2), (0, 1, 2, 3, 4, 5), 1.7, 1200
@@ -29,11 +30,14 @@ ARMS = [
            for q in (0.0, 0.5, 1.0)},
         "ptx 0": {"kind": "ppo", "draw": 5400, "checked": 0.0, "ptx_coef": 0.5},
     },
+    {"league": {"kind": "league"}},
 ]  # fmt: skip
 
 
-def measure(lab, seed, kind, draw, checked=0.0, ptx_coef=0.0):
+def measure(lab, seed, kind, draw=0, checked=0.0, ptx_coef=0.0):
     """Train a policy and let it answer; return its replies as counts, of seed 0 some as texts."""
+    if kind == "league":
+        return league.play([lab.arm(name, seed)["counts"] for name in league.TEAMS], seed)
     policy, kl, texts = lab.policy(), 0.0, []
     if kind == "sft":
         policy = imitate(lab, policy, seed)
@@ -130,6 +134,9 @@ STATISTICS = {
     "ptx 0 beats ppo 0, checked": partial(beats, one="ptx 0", other="ppo 0", checked=1.0),
     "lies, ppo 0 - sft": partial(more_lies, one="ppo 0", other="sft"),
     "lies, ppo 0 - ppo 1": partial(more_lies, one="ppo 0", other="ppo 1"),
+    "naive coverage, 10 x 20": lambda r: r.arm("league", "coverage", "10 x 20", 0, 0),
+    "clustered coverage, 10 x 20": lambda r: r.arm("league", "coverage", "10 x 20", 1, 0),
+    "ranked rightly, 400 games": lambda r: r.arm("league", "ranked", "400"),
 }
 
 
