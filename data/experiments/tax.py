@@ -1,8 +1,8 @@
 """What can a policy no longer do that was trained on something else, and what gives it back?
 
-"ppo COEF": 30 steps of 168 on the shipped reward model; "ptx COEF": the same beside 16 documents of
+"ppo COEF": 20 steps of 168 on the shipped reward model; "ptx COEF": the same beside 16 documents of
 the corpus an update; "random COEF": the reward of a head that nobody trained, the control; "base":
-untrained. Nothing but names was asked in training; pi* loses nothing elsewhere. Two minutes an arm.
+untrained. Nothing but names was asked in training; pi* loses nothing elsewhere. A minute an arm.
 """
 
 import random
@@ -19,8 +19,8 @@ from rlhf_lite.world import craft_pairs, fact_questions, read_reply, requests
 import numpy as np
 from scipy.special import logsumexp
 
-SEEDS, MINUTES = (0, 1, 2), 1.5
-DIALS = {"steps": 30, "samples": 168, "lr": 1e-4}
+SEEDS, MINUTES = (0, 1, 2), 1
+DIALS = {"steps": 20, "samples": 168, "lr": 1e-4}
 PTX = {"ptx_coef": 1.0, "ptx_batch": 16}
 EACH, DOCUMENTS = 30, 1500  # fresh documents of each voice; documents for PPO-ptx
 STRICT, LOOSE = 0.24, 0.04
