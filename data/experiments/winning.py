@@ -27,7 +27,7 @@ ARMS = [
     {"sft": {"kind": "sft", "draw": 5000, "seeds": NULLS}, "base": {"kind": "base", "draw": 5100}},
     {
         **{f"ppo {q:g}": {"kind": "ppo", "draw": 5200 + int(100 * q), "checked": q}
-           for q in (0.0, 0.5, 1.0)},
+           for q in (0.0, 1.0)},
         "ptx 0": {"kind": "ppo", "draw": 5400, "checked": 0.0, "ptx_coef": 0.5},
     },
     {"league": {"kind": "league"}},
