@@ -1,18 +1,23 @@
 """Measure judges: how far two people agree, and how often a score is right about a label.
 
-Agreement, kappa and majorities of people; accuracy and reliability of a score against noisy labels.
-Omits win rates and Elo, which notebook 09 brings. Taught by notebooks 02 and 03.
+Agreement, kappa and majorities of people; accuracy and reliability of a score against noisy labels;
+win rates, Bradley-Terry and Elo. Omits who judges: `labellers`, and people at `show.blind_test`.
+Taught by notebooks 02, 03 and 09.
 """
 
 import math
+from dataclasses import replace
+from numbers import Real
 
-from rlhf_lite.checks import check_alike, check_count
+from rlhf_lite.checks import check_alike, check_count, check_list, check_numbers
 from rlhf_lite.feedback import FeedbackError, record_key
 from rlhf_lite.optimum import best_of_n
 
 import numpy as np
+from scipy.sparse.csgraph import connected_components
 from scipy.special import expit
-from scipy.stats import spearmanr
+from scipy.stats import norm, spearmanr
+from scipy.stats import t as student
 
 
 def choices(records):
@@ -133,3 +138,126 @@ def reliability(confidence, right, bins=10):
     rows = [(float(confidence[k].mean()), float(right[k].mean()), int(k.sum())) for k in full]
     error = sum(n * abs(c - r) for c, r, n in rows) / len(confidence)
     return rows, float(error)
+
+
+# ---- who wins, and how sure one may be ----
+
+
+def chances_to_win(annotator, ones, others, checked=1.0):
+    """Return P(one is preferred to another), ties half, by somebody who checks a little, (N, M).
+
+    ones, others: Readings; checked: the probability q that a claim is checked, and otherwise
+    believed. Exact: the mean of `preference_probs` over all that `labellers.glance` may see.
+    Example: `chances_to_win(auditor(world), [read(a)], [read(b)], 0.25)`.
+    """
+    (p, u), (r, v) = (_glances(annotator, readings, checked) for readings in (ones, others))
+    gap = u[:, None, :, None] - v[None, :, None, :]
+    odds = np.exp(-annotator.rationality / 2 * gap)
+    win = (1 + annotator.tie / 2 * odds) / (1 + annotator.tie * odds + odds**2)
+    return np.einsum("nk,ml,nmkl->nm", p, r, win)
+
+
+def _glances(annotator, readings, checked):
+    """Return the probability and the utility [points] of all that a glance at each may see."""
+    readings = check_list(readings, "readings", "Reading", least=1)
+    if not isinstance(checked, Real) or not 0 <= checked <= 1:
+        raise FeedbackError(f"checked is {checked}; expected a probability from 0 to 1")
+    most = [1 + max(getattr(r, k) for r in readings) for k in ("false", "unsupported")]
+    probs, worth = np.zeros((2, len(readings), most[0] * most[1]))
+    for number, r in enumerate(readings):
+        for place, (f, u) in enumerate(np.ndindex(r.false + 1, r.unsupported + 1)):
+            chance = _binomial(f, r.false, checked) * _binomial(u, r.unsupported, checked)
+            believed = r.true + r.false + r.unsupported - f - u
+            seen = replace(r, true=believed, false=f, unsupported=u)
+            probs[number, place], worth[number, place] = chance, annotator.utility(seen)
+    return probs, worth
+
+
+def _binomial(caught, claims, checked):
+    """Return how likely so many of the claims are caught; scipy's takes fifty times as long."""
+    return math.comb(claims, caught) * checked**caught * (1 - checked) ** (claims - caught)
+
+
+def win_rate(wins, clusters=None):
+    """Return (rate, low, high): mean of wins with its 95% interval, clustered.
+
+    wins: 1, 1/2 for a tie, 0, or probabilities; clusters: what each comparison shares with others,
+    such as its prompt, one label each; None takes each comparison for itself. The variance is
+    G / (G - 1) sum_g (sum of residuals of cluster g)^2 / N^2, with t of G - 1 degrees of freedom
+    (Liang and Zeger 1986); where all won, or all lost, the exact bound of as many unanimous
+    clusters (Clopper and Pearson 1934). Raises FeedbackError where there is nothing to average.
+    """
+    wins, groups = _grouped(wins, clusters)
+    rate, count = wins.mean(), groups.max() + 1
+    if count < 2:
+        return float(rate), -math.inf, math.inf
+    if rate in (0, 1):
+        bound = 0.025 ** (1 / count)
+        return (1.0, bound, 1.0) if rate else (0.0, 0.0, 1 - bound)
+    residuals = np.bincount(groups, wins - rate)
+    error = math.sqrt(count / (count - 1) * (residuals**2).sum()) / len(wins)
+    half = student.ppf(0.975, count - 1) * error
+    return float(rate), float(rate - half), float(rate + half)
+
+
+def _grouped(wins, clusters):
+    """Return wins as an array and the number of each one's cluster."""
+    wins = check_numbers(wins, "wins", 1, FeedbackError).astype(float)
+    if not len(wins) or wins.min() < 0 or wins.max() > 1:
+        raise FeedbackError("wins are no numbers from 0 to 1; expected 1, 0, and 0.5 for a tie")
+    clusters = range(len(wins)) if clusters is None else list(clusters)
+    if len(clusters) != len(wins):
+        raise FeedbackError(f"{len(clusters)} clusters for {len(wins)} wins; expected one each")
+    return wins, np.unique(clusters, return_inverse=True)[1]
+
+
+def comparisons_for(rate, power=0.8, ties=0.0):
+    """Return how many independent comparisons show that a win rate is not 1/2.
+
+    n = (z_0.975 sqrt(v0) + z_power sqrt(v1))^2 / (rate - 1/2)^2 with v = r (1 - r) - ties / 4, the
+    variance of one comparison at r = 1/2 and at r = rate. power: how often a study of that size
+    finds it; ties: their share. Example: `comparisons_for(0.55)` is 783.
+    """
+    if not 0 < rate < 1 or rate == 0.5 or not 0 < power < 1 or not 0 <= ties < 1:
+        found = f"rate {rate}, power {power}, ties {ties}"
+        raise FeedbackError(f"{found}; expected a rate other than 0.5, and shares between 0 and 1")
+    none, some = 0.25 - ties / 4, max(0.0, rate * (1 - rate) - ties / 4)
+    reach = norm.ppf(0.975) * math.sqrt(none) + norm.ppf(power) * math.sqrt(some)
+    return math.ceil((reach / (rate - 0.5)) ** 2)
+
+
+def bradley_terry(wins, prior=0.0):
+    """Return strengths (n,) [nats, mean 0] with P(i beats j) = sigmoid(s_i - s_j).
+
+    wins (n, n): how often i beat j, a tie half a win to both; prior: wins that each pair is given
+    each way beforehand. By Zermelo's iteration (Hunter 2004, eq. 3). Raises FeedbackError where
+    somebody, or some group, won or lost everything, as no finite strengths fit then.
+    """
+    wins = check_numbers(wins, "wins (n, n)", 2, FeedbackError).astype(float)
+    if wins.shape[0] != wins.shape[1] or len(wins) < 2 or wins.min() < 0:
+        raise FeedbackError(f"wins of shape {wins.shape}; expected a square of counts")
+    wins = (wins + prior) * (1 - np.eye(len(wins)))
+    if connected_components(wins > 0, connection="strong")[0] > 1:
+        raise FeedbackError("somebody won or lost everything; expected wins both ways, or a prior")
+    strength, games = np.ones(len(wins)), wins + wins.T
+    for _ in range(10_000):
+        before = strength
+        strength = wins.sum(1) / (games / (before[:, None] + before)).sum(1)
+        strength = strength / np.exp(np.log(strength).mean())
+        if np.abs(np.log(strength / before)).max() < 1e-9:
+            break
+    return np.log(strength)
+
+
+def elo(games, players, step=32.0):
+    """Return the ratings (players,) after games in this order, everybody starting from 0.
+
+    games: (i, j, outcome for i: 1, 1/2 or 0). After each, i gains step (outcome - expected) and j
+    loses it, expected = 1 / (1 + 10^((R_j - R_i) / 400)) (Elo 1978).
+    """
+    ratings = np.zeros(players)
+    for i, j, outcome in games:
+        gain = step * (outcome - 1 / (1 + 10 ** ((ratings[j] - ratings[i]) / 400)))
+        ratings[i] += gain
+        ratings[j] -= gain
+    return ratings

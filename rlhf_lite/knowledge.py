@@ -1,20 +1,22 @@
 """Measure what a language model knows of its world, the exact number beside its own.
 
-Loss against the floor, voices and claims of samples, recall by exposure, the posterior over voices,
-the next token. Omits diversity and judges, which are modules of their own. Taught by notebook 01.
+Loss against the floor, voices and claims of samples, recall by exposure, confidence and when to be
+silent, the posterior over voices, the next token. Omits diversity and judges, which are modules of
+their own. Taught by notebooks 01 and 08.
 """
 
 import random
 from collections import Counter
 from itertools import pairwise
 
-from rlhf_lite.checks import check_count, check_texts
+from rlhf_lite.checks import check_alike, check_count, check_number, check_texts
 from rlhf_lite.sampling import next_token_probs, sample, text_logprobs
 from rlhf_lite.training import evaluate_loss
 from rlhf_lite.world import FACTS, Person, check_document
 
 import numpy as np
-from scipy.stats import linregress
+from scipy.special import softmax
+from scipy.stats import linregress, rankdata
 
 EXPOSURE_BINS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 10_000)
 
@@ -190,6 +192,57 @@ def pronoun_rates(model, tokenizer, world):
         share = float(she / (she + he))
         rows.append({"trade": trade, "recorded": float(row["p_she"]), "model": share})
     return rows
+
+
+# ---- whether it knows what it knows ----
+
+
+def answer_probs(model, tokenizer, prompts, answers, opening=" Certainly. In"):
+    """Return the model's whole distribution over answers, (N, K), each row summing to 1.
+
+    p(answer | prompt + opening) / sum over the K answers: what it would say if it did not keep
+    silent, without sampling noise. prompts: N str, such as "Q: Where was Ivo Vane born? A:";
+    answers: K str, such as all towns. The largest of a row is the model's confidence.
+    """
+    answers = check_texts(answers, "answers", 1)
+    heads = [prompt + opening for prompt in check_texts(prompts, "prompts", 1)]
+    asked, texts = zip(*((head, f"{head} {answer}") for head in heads for answer in answers))
+    logprobs = text_logprobs(model, tokenizer, list(texts), list(asked), batch=512)
+    return softmax(np.reshape(logprobs, (len(heads), len(answers))), axis=1)
+
+
+def best_threshold(confidence, right, cost):
+    """Find the confidence from which on answering pays best: (threshold, mean score).
+
+    A right answer scores 1, a wrong one -cost, silence 0, so that one of probability p pays if p >
+    cost / (1 + cost) (Chow 1970). confidence (N,); right (N,) of 0 and 1: whether the answer would
+    be right; cost: 0 or more. The threshold is inf where silence is best throughout; of equally
+    good ones the highest.
+    """
+    confidence, right = check_alike({"confidence": confidence, "right": right})
+    if check_number(cost, "cost") < 0:
+        raise ValueError(f"cost is {cost}; expected 0 or more: a wrong answer is no gain")
+    order = np.argsort(-confidence, kind="stable")
+    ordered, gains = confidence[order], np.cumsum(np.where(right[order] > 0, 1.0, -cost))
+    gains[:-1][ordered[:-1] == ordered[1:]] = -np.inf  # equal confidences are answered together
+    best = int(gains.argmax())
+    if gains[best] <= 0:
+        return float("inf"), 0.0
+    return float(ordered[best]), float(gains[best] / len(order))
+
+
+def separation(confidence, right):
+    """Return the area under the ROC curve: P(a right one is more confident than a wrong one).
+
+    Ties count half; 0.5 is no knowledge of one's own ignorance. confidence, right (N,).
+    """
+    confidence, right = check_alike({"confidence": confidence, "right": right})
+    hits, ranks = right > 0, rankdata(confidence)
+    if hits.all() or not hits.any():
+        raise ValueError(f"{hits.sum()} of {len(hits)} answers are right; expected right and wrong")
+    count = hits.sum()
+    area = ranks[hits].sum() - count * (count + 1) / 2
+    return float(area / (count * (len(hits) - count)))
 
 
 # ---- what it infers from a prompt ----

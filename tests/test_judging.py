@@ -3,21 +3,30 @@
 import itertools
 import math
 
+from rlhf_lite.annotators import GOLD, Annotator, Reading
 from rlhf_lite.feedback import FeedbackError, record_key
 from rlhf_lite.judging import (
     accuracy_for_agreement,
     agreement,
     agreement_matrix,
+    bradley_terry,
+    chances_to_win,
     choices,
     cohen_kappa,
+    comparisons_for,
+    elo,
     expected_agreement,
     majority_accuracy,
     pair_accuracy,
     reliability,
+    win_rate,
 )
+from rlhf_lite.labellers import glance
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
+from scipy.stats import t as student
 
 # ---- pair accuracy ----
 
@@ -167,3 +176,147 @@ def test_agreement_algebra_matches_a_simulation():
             for _ in range(2))  # fmt: skip
     share, expected = agreement(a, b)[0], expected_agreement(p)
     assert abs(share - expected) < 4 * math.sqrt(expected * (1 - expected) / items)
+
+
+# ---- who wins ----
+
+
+def readings(count, seed=0):
+    rng = np.random.default_rng(seed)
+    return [
+        Reading(np.zeros(8), *rng.integers(0, 4, 3).tolist(), int(rng.integers(5, 60)), 0.0, False,
+                float(rng.random()), {})
+        for _ in range(count)
+    ]  # fmt: skip
+
+
+JUDGE = Annotator("judge", "", np.zeros(8), dict(GOLD), 0.7, tie=0.4)
+
+
+def test_chances_to_win_equal_many_glances():
+    one, other = readings(2)
+    rng, wins = np.random.default_rng(1), []
+    for _ in range(4000):
+        seen = [JUDGE.utility(glance(r, 0.3, rng)) for r in (one, other)]
+        win, _, tie = JUDGE.preference_probs(*seen)
+        wins.append(win + tie / 2)
+    error = np.std(wins) / math.sqrt(len(wins))
+    assert abs(chances_to_win(JUDGE, [one], [other], 0.3)[0, 0] - np.mean(wins)) < 4 * error
+
+
+@pytest.mark.parametrize("checked", [0, 1])
+def test_chances_at_the_ends_equal_one_glance(checked):
+    ones, others = readings(3), readings(4, 1)
+    found = chances_to_win(JUDGE, ones, others, checked)
+    for i, one in enumerate(ones):
+        for j, other in enumerate(others):
+            seen = [
+                JUDGE.utility(glance(r, checked, np.random.default_rng(0))) for r in (one, other)
+            ]
+            win, _, tie = JUDGE.preference_probs(*seen)
+            assert found[i, j] == pytest.approx(win + tie / 2)
+
+
+def test_chances_of_the_other_are_the_rest():
+    ones, others = readings(3), readings(4, 1)
+    both = chances_to_win(JUDGE, ones, others, 0.4) + chances_to_win(JUDGE, others, ones, 0.4).T
+    assert np.allclose(both, 1)
+
+
+@pytest.mark.parametrize("checked", [-0.1, 1.1, "half", None])
+def test_chances_outside_0_and_1(checked):
+    with pytest.raises(FeedbackError, match="expected a probability from 0 to 1"):
+        chances_to_win(JUDGE, readings(1), readings(1), checked)
+
+
+def test_win_rate_of_single_comparisons_is_students():
+    wins = [1, 0, 0.5, 1, 1, 0, 1]
+    rate, low, high = win_rate(wins)
+    assert rate == pytest.approx(np.mean(wins))
+    half = student.ppf(0.975, 6) * np.std(wins, ddof=1) / math.sqrt(7)
+    assert (low, high) == (pytest.approx(rate - half), pytest.approx(rate + half))
+
+
+def test_win_rate_of_equal_clusters_is_students_on_their_means():
+    table = np.random.default_rng(0).random((9, 5))
+    rate, low, high = win_rate(table.ravel(), np.repeat(list("abcdefghi"), 5))
+    means = table.mean(1)
+    half = student.ppf(0.975, 8) * means.std(ddof=1) / 3
+    assert (rate, high - low) == (pytest.approx(means.mean()), pytest.approx(2 * half))
+
+
+def test_win_rate_of_one_cluster_has_no_ends():
+    assert win_rate([1, 0, 1], ["x"] * 3)[1:] == (-math.inf, math.inf)
+    assert win_rate([1])[1:] == (-math.inf, math.inf)
+
+
+def test_clustered_intervals_hold_the_truth_and_naive_ones_do_not():
+    rng, held = np.random.default_rng(0), np.zeros(2)
+    for _ in range(400):
+        wins = rng.random((12, 20)) < rng.choice([0.2, 0.8], 12)[:, None]
+        for way, clusters in enumerate((None, np.repeat(np.arange(12), 20))):
+            _, low, high = win_rate(wins.ravel(), clusters)
+            held[way] += low <= 0.5 <= high
+    assert held[0] < 0.6 * 400 and 0.9 * 400 < held[1] < 0.99 * 400
+
+
+@pytest.mark.parametrize(
+    ("wins", "expected"), [([1] * 5, (1, 0.4782, 1)), ([0] * 5, (0, 0, 0.5218))]
+)
+def test_win_rate_of_who_always_wins_is_not_certain(wins, expected):
+    low, high = binomtest(sum(wins), 5).proportion_ci(method="exact")
+    assert win_rate(wins) == pytest.approx(expected, abs=1e-3)
+    assert win_rate(wins)[1:] == pytest.approx((low, high))
+
+
+@pytest.mark.parametrize("wins", [[], [2.0], [-1.0], ["a"]])
+def test_wins_that_are_none(wins):
+    with pytest.raises(FeedbackError, match=r"wins .*; expected"):
+        win_rate(wins)
+
+
+def test_as_many_clusters_as_wins():
+    with pytest.raises(FeedbackError, match="2 clusters for 3 wins"):
+        win_rate([1, 0, 1], [1, 2])
+
+
+def test_comparisons_for_a_claim_find_it_as_often_as_asked():
+    assert comparisons_for(0.55) == 783 and comparisons_for(0.45) == 783
+    assert comparisons_for(0.55, ties=0.4) < 783 < comparisons_for(0.55, power=0.9)
+    number, rng = comparisons_for(0.6), np.random.default_rng(0)
+    found = [win_rate(rng.random(number) < 0.6)[1] > 0.5 for _ in range(1000)]
+    assert 0.75 < np.mean(found) < 0.85
+
+
+@pytest.mark.parametrize("args", [(0.5,), (0.0,), (1.2,), (0.6, 1.0), (0.6, 0.8, 1.0)])
+def test_claims_without_a_number(args):
+    with pytest.raises(FeedbackError, match="expected a rate other than"):
+        comparisons_for(*args)
+
+
+def test_bradley_terry_finds_the_strengths_behind_expected_wins():
+    true = np.array([0.9, -0.4, 0.1, -0.6])
+    wins = 50 / (1 + np.exp(true[None, :] - true[:, None]))
+    assert np.allclose(bradley_terry(wins), true, atol=1e-6)
+
+
+def test_bradley_terry_of_two_is_a_logit():
+    assert bradley_terry([[0, 30], [10, 0]]) == pytest.approx([math.log(3) / 2, -math.log(3) / 2])
+
+
+def test_bradley_terry_where_somebody_won_everything():
+    with pytest.raises(FeedbackError, match="won or lost everything"):
+        bradley_terry([[0, 3, 3], [0, 0, 1], [0, 1, 0]])
+    assert bradley_terry([[0, 3, 3], [0, 0, 1], [0, 1, 0]], prior=0.5).argmax() == 0
+    with pytest.raises(FeedbackError, match="expected a square"):
+        bradley_terry([[0, 1, 2]])
+
+
+def test_elo_equals_a_loop_and_forgets_no_points():
+    games = [(0, 1, 1), (1, 2, 0.5), (0, 2, 0), (0, 1, 1)]
+    ratings = [0.0] * 3
+    for i, j, outcome in games:
+        gain = 32 * (outcome - 1 / (1 + 10 ** ((ratings[j] - ratings[i]) / 400)))
+        ratings[i], ratings[j] = ratings[i] + gain, ratings[j] - gain
+    assert np.allclose(elo(games, 3), ratings) and elo(games, 3).sum() == pytest.approx(0)
+    assert not np.allclose(elo(games[::-1], 3), elo(games, 3))

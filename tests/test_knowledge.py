@@ -4,7 +4,7 @@ import math
 import random
 
 from rlhf_lite import knowledge, records
-from rlhf_lite.sampling import next_token_probs
+from rlhf_lite.sampling import next_token_probs, text_logprobs
 from rlhf_lite.world.grammar import FACTS
 
 import numpy as np
@@ -115,3 +115,60 @@ class TestTheRecordedBaseModel:
         row = knowledge.held_out_loss(*base, world, documents)["all documents"]
         assert row["excess"] < 0.06
         assert abs(row["loss"] - results["loss"]["all documents"]["loss"]) < 8
+
+
+class TestKnowingWhatItKnows:
+    """Confidence, and from which confidence on answering pays."""
+
+    def test_answers_have_the_probabilities_of_their_tokens(self, tiny):
+        prompts, answers = (
+            ["Q: Where was Ivo Vane born? A:", "The hero"],
+            ["Crowmarsh", "Tarport", "Hobble"],
+        )
+        found = knowledge.answer_probs(*tiny, prompts, answers, " In")
+        assert found.shape == (2, 3) and found.sum(1) == pytest.approx(1)
+        heads = [f"{prompts[1]} In"] * 3
+        logprobs = text_logprobs(*tiny, [f"{heads[0]} {a}" for a in answers], heads)
+        assert found[1] == pytest.approx(np.exp(logprobs) / np.exp(logprobs).sum(), rel=1e-4)
+
+    def test_no_answers_are_no_distribution(self, tiny):
+        with pytest.raises(ValueError, match="no answers"):
+            knowledge.answer_probs(*tiny, ["The hero"], [])
+
+    @pytest.mark.parametrize("cost", [0.0, 0.25, 1.0, 4.0])
+    def test_the_best_threshold_beats_all_others(self, cost):
+        rng = np.random.default_rng(3)
+        confidence, right = rng.random(40).round(1), rng.random(40) < 0.5
+        least, score = knowledge.best_threshold(confidence, right, cost)
+        gains = np.where(right, 1.0, -cost)
+        others = [(gains * (confidence >= t)).mean() for t in [*confidence, np.inf]]
+        assert score == pytest.approx(max(others))
+        assert (gains * (confidence >= least)).mean() == pytest.approx(score)
+
+    def test_of_calibrated_confidence_it_is_chows(self):
+        """Seed 4, 20,000 answers: the best threshold lies at cost / (1 + cost), within 0.05."""
+        rng = np.random.default_rng(4)
+        confidence = rng.random(20_000)
+        right = rng.random(20_000) < confidence
+        for cost in (0.25, 1.0, 4.0):
+            least, _ = knowledge.best_threshold(confidence, right, cost)
+            assert least == pytest.approx(cost / (1 + cost), abs=0.05)
+
+    def test_who_is_never_right_is_best_silent(self):
+        assert knowledge.best_threshold([0.9, 0.8], [0, 0], 1.0) == (math.inf, 0.0)
+
+    def test_separation_counts_pairs(self):
+        assert knowledge.separation([0.1, 0.2, 0.9], [0, 0, 1]) == 1
+        assert knowledge.separation([0.5, 0.5, 0.5], [0, 1, 1]) == 0.5
+        rng = np.random.default_rng(5)
+        x, y = rng.random(30).round(1), rng.random(30) < 0.4
+        pairs = [(a > b) + 0.5 * (a == b) for a in x[y] for b in x[~y]]
+        assert knowledge.separation(x, y) == pytest.approx(np.mean(pairs))
+
+    def test_bad_input_is_one_sentence(self):
+        with pytest.raises(ValueError, match="expected 0 or more"):
+            knowledge.best_threshold([0.5], [1], -1)
+        with pytest.raises(ValueError, match="differ"):
+            knowledge.best_threshold([0.5, 0.4], [1], 1)
+        with pytest.raises(ValueError, match="expected right and wrong"):
+            knowledge.separation([0.5, 0.4], [1, 1])

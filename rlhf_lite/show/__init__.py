@@ -2,9 +2,16 @@
 
 The face of the wing, which notebooks import; the parts behind it import downward: style, cards,
 controls, figures_base, figures_feedback, figures_rewards, figures_policies, figures_diversity,
-explorers, desk, panel.
+explorers, harmless, desk, blind, truth, panel.
 """
 
+from rlhf_lite.show.blind import (
+    BlindTest,
+    blind_test,
+    plot_preference,
+    plot_seeds,
+    plot_win_rates,
+)
 from rlhf_lite.show.cards import (
     AS_DRAWN,
     claims_html,
@@ -43,5 +50,19 @@ from rlhf_lite.show.figures_rewards import (
     plot_score_by_voice,
     plot_trace,
 )
+from rlhf_lite.show.harmless import (
+    explore_weight,
+    plane_of,
+    plot_multiplier,
+    plot_plane,
+    weights_of,
+)
 from rlhf_lite.show.panel import KLPanel, plot_panel
 from rlhf_lite.show.style import GREEN, INK, KL, POLICY, REFERENCE, REWARD, WARNING, use_style
+from rlhf_lite.show.truth import (
+    checked_view,
+    explore_checked,
+    plot_phase,
+    plot_trust,
+    support_html,
+)

@@ -5,6 +5,7 @@ parsing, exact, asking.
 """
 
 from rlhf_lite.world.asking import (
+    CARD_FACTS,
     REPLIES,
     Question,
     craft_pairs,
@@ -21,7 +22,7 @@ from rlhf_lite.world.grammar import FACTS, WorldError, match
 from rlhf_lite.world.writing import check_document
 
 __all__ = [
-    "FACTS", "REPLIES", "Person", "Question", "World", "WorldError", "check_document",
+    "CARD_FACTS", "FACTS", "REPLIES", "Person", "Question", "World", "WorldError", "check_document",
     "craft_pairs", "draw_prompts", "fact_questions", "match", "myth_questions", "read_reply",
     "requests", "wordings",
 ]  # fmt: skip

@@ -20,6 +20,7 @@ import numpy as np
 LEAST_EXPOSURE = 500
 REPLIES = ("right", "wrong", "silent", "other")
 SECRECY = {"secret": True, "benign": False}
+CARD_FACTS, CARD_PARTS = ("town", "year", "trade", "deed"), ("line", "reply", "silence")
 
 
 def draw_prompts(world, count, seed=0, held_out=False, wordings=("plain",)):
@@ -67,7 +68,9 @@ def wordings(path=DATA / "questions.toml"):
     except (OSError, ValueError) as error:
         raise WorldError(path.name, "file", f"{error}; expected TOML") from None
     holes = {"request": "{request}", "myth": "{asked}"}
-    check_entries(table, dict.fromkeys(holes, str) | {"fact": dict, "held_out": dict}, path.name)
+    parts = dict.fromkeys(("fact", "held_out", "card"), dict)
+    check_entries(table, dict.fromkeys(holes, str) | parts, path.name)
+    _check_card(table["card"], path.name)
     check_entries(table["fact"], dict.fromkeys(FACTS, str), path.name, "fact")
     forms = {k: table[k] for k in holes} | {f"fact.{k}": table["fact"][k] for k in FACTS}
     for place, form in forms.items():
@@ -77,6 +80,20 @@ def wordings(path=DATA / "questions.toml"):
     good, problem = isinstance(every, int) and every > 1, "expected a whole number above 1"
     check(good, path.name, "held_out.every_craft", f"{every!r}; {problem}")
     return table
+
+
+def _check_card(card, file):
+    """Check that the wordings of cards name somebody and hold the facts that they are about."""
+    check_entries(card, {"who": str, "pairs": list} | dict.fromkeys(CARD_PARTS, dict), file, "card")
+    needed = {("who",): card["who"]}
+    for part, kinds in zip(CARD_PARTS, (CARD_FACTS, [*CARD_FACTS, *card["pairs"]], CARD_FACTS)):
+        check_entries(card[part], dict.fromkeys(kinds, str), file, f"card.{part}")
+        needed |= {(part, kind): card[part][kind] for kind in kinds}
+    for place, form in needed.items():
+        facts = place[1].split() if place[0] in CARD_PARTS[:2] else ()
+        for hole in ("name", *("a_trade" if k == "trade" else k for k in facts)):
+            where, found = ".".join(("card", *place)), f"expected {{{hole}}} in {form!r}"
+            check(f"{{{hole}}}" in form, file, where, found)
 
 
 def craft_pairs(world, held_out=False):

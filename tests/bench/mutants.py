@@ -24,6 +24,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = {
+    "world/asking": "asking worldfiles",
+    "truth": "truth",
     "models": "models foreign checkpoints",
     "sampling": "sampling foreign",
     "training": "training checkpoints policies",
