@@ -27,9 +27,8 @@ GROUPS = ("known", "strangers")
 def measure(lab, seed, kind):
     """Put answers into the mouth of a model, and let it speak for itself."""
     model = lab.base if kind == "base" else lab.sft(seed)
-    people = lab.people_told(True)
+    people, rng = lab.people_told(True), np.random.default_rng(seed)
     told = [p for p in lab.people_told(False) if p.exposure >= 500 and p.facts["trade"]]
-    rng = np.random.default_rng(seed)
     rows = [asked_with(lab, p, told, rng) for p in people]
     found = {
         "group": [GROUPS[p.exposure < 500] for p in people],
@@ -41,9 +40,8 @@ def measure(lab, seed, kind):
 
 def asked_with(lab, person, told, rng):
     """Return a person and two well-known others whose towns and trades are all different."""
-    order = [told[i] for i in rng.permutation(len(told))]
     found = [person]
-    for other in order:
+    for other in (told[i] for i in rng.permutation(len(told))):
         if all(other.facts[k] != p.facts[k] for p in found for k in ("town", "trade")):
             found.append(other)
         if len(found) == 3:
@@ -63,23 +61,15 @@ def first_lines(person, other, third):
     }
 
 
-def second_answers(lab, model, heads, asked):
-    """Return log P(trade) behind each of heads, over all trades, (heads, trades)."""
-    trades, texts, prompts = sorted(lab.world.trades), [], []
-    for head in heads:
-        for trade in trades:
-            reply = demonstration(
-                lab.world, Asked(asked.prompt, SECOND, asked.about, {SECOND: trade})
-            )
-            texts.append(head + asked.prompt + reply)
-            prompts.append(head + asked.prompt)
+def second_answers(lab, model, heads, person):
+    """Return log P(trade of a person) behind each of heads, over all trades, (heads, trades)."""
+    asked = next(a for a in open_questions(lab.world, [person]) if a.kind == SECOND)
+    trades, ask = sorted(lab.world.trades), (asked.prompt, SECOND, asked.about)
+    replies = [demonstration(lab.world, Asked(*ask, {SECOND: trade})) for trade in trades]
+    prompts = [head + asked.prompt for head in heads for _ in trades]
+    texts = [prompt + reply for prompt, reply in zip(prompts, replies * len(heads))]
     logits = np.asarray(text_logprobs(model, lab.tokenizer, texts, prompts, batch=160))
     return log_softmax(logits.reshape(len(heads), -1), 1), trades
-
-
-def question(lab, person):
-    """Return the question for a person's trade."""
-    return next(a for a in open_questions(lab.world, [person]) if a.kind == SECOND)
 
 
 def pulls(lab, model, rows):
@@ -87,7 +77,7 @@ def pulls(lab, model, rows):
     found = {}
     for person, other, third in rows:
         lines = first_lines(person, other, third)
-        table, trades = second_answers(lab, model, list(lines.values()), question(lab, person))
+        table, trades = second_answers(lab, model, list(lines.values()), person)
         for k, logprobs in zip(lines, table):
             found.setdefault(k, []).append(logprobs[trades.index(other.facts["trade"])])
     return found
@@ -102,7 +92,7 @@ def with_card(lab, model, rows):
         head += f"{lab.world.trades[card['trade']]['article']} {card['trade']}.\n"
         lines = {k: v for k, v in first_lines(person, other, third).items() if "another" not in k}
         heads = [head + v for v in lines.values()]
-        table, trades = second_answers(lab, model, heads, question(lab, person))
+        table, trades = second_answers(lab, model, heads, person)
         for k, logprobs in zip(lines, table):
             found.setdefault(k, []).append(float(np.exp(logprobs[trades.index(card["trade"])])))
     return found
@@ -122,7 +112,7 @@ def slips(lab, model, luck):
         forename = a.about.split(" ")[0]
         slip = re.search(rf"\b{re.escape(forename)} [A-Z][\w'-]*", reply)
         facts = lab.world.parse(a.prompt.replace(a.about, slip.group()) + reply) if slip else None
-        claims = [c for c in facts.claims if c.kind == a.kind] if facts else []
+        claims = [c for c in facts.claims if c.kind == a.kind] if slip else []
         count += bool(claims)
         if claims and slip.group() != a.about and slip.group() in lab.world.by_name:
             named.append(slip.group())
@@ -150,14 +140,11 @@ def fits(record, arm):
     return record.arm(arm, "slips", "fits") - record.arm(arm, "slips", "fits another")
 
 
-def kept_by_card(record):
-    """Return the change of P(trade on the card) by a slip, (seeds, people)."""
-    return record.arm("sft", "by card", "their name") - record.arm("sft", "by card", "nothing")
-
-
 STATISTICS = {
     **{f"pull of {w}, {a}, {g}": partial(pull, arm=a, what=w, group=g)
        for w in ("town", "name") for a in ARMS for g in GROUPS},
-    "by card, their name - nothing": kept_by_card,
+    "by card, their name - nothing": lambda record: (
+        record.arm("sft", "by card", "their name") - record.arm("sft", "by card", "nothing")
+    ),
     **{f"slips fit, {arm}": partial(fits, arm=arm) for arm in ARMS},
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Do larger models, read longer, repeat more myths? TruthfulQA's question, in small.
+"""Do larger models, read longer, repeat more myths, as on TruthfulQA?
 
 "train SIZE" reads the first 44,000 documents of the corpus once and keeps the model at a sixteenth,
 a quarter and the whole of that; all sizes read the same documents, each seed in its own order. "ask
