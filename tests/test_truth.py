@@ -239,7 +239,7 @@ def fake():
                                     "never": {"made up": [share, share]}},
                          "said": [" A judge.", " In <b>Oxbow</b>."]} for s in (0, 1)}  # fmt: skip
 
-    arms = {"base": arm(0.8), "sft": arm(0.3), "ptx 0.0": arm(0.4)}
+    arms = {"base": arm(0.8), "sft": arm(0.3), "ptx 0.0": arm(0.4), "shuffled": arm(0.5)}
     arms |= {f"ppo {q}": arm(0.6 - 0.5 * q) for q in QS}
     row = {"prompt": OPEN[0].prompt, "kind": "town", "about": OPEN[0].about, "card": None}
     return Record("cards", {"arms": arms, "qs": QS, "ptx qs": [0.0], "groups": ["known", "never"],
@@ -252,6 +252,8 @@ class TestShow:
         lines = [line.get_ydata() for line in ax.get_lines()]
         np.testing.assert_allclose(lines[:2], [[0.6, 0.35, 0.1], [0.61, 0.36, 0.11]])
         np.testing.assert_allclose(lines[2], np.mean(lines[:2], axis=0))
+        coins = [c for c in ax.collections if c.get_label() == "PPO, coin labels"]
+        np.testing.assert_allclose(coins[0].get_offsets(), [[0.5, 0.5], [0.5, 0.51]])
         assert "[" not in ax.get_title()
         figure_png(ax.figure)
 

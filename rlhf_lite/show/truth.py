@@ -27,7 +27,7 @@ def made_up(record, arm, group):
 
 
 def plot_phase(record, group, *, ax=None, at=None):
-    """Draw the share of replies that make something up against q: PPO, its seeds, SFT and base.
+    """Draw the share of replies that make something up against q: PPO, control, SFT and base.
 
     record: `records.read("cards")`; at: a q to mark.
     """
@@ -39,6 +39,9 @@ def plot_phase(record, group, *, ax=None, at=None):
     ptx = [made_up(record, f"ptx {q}", group).mean(1) for q in record["ptx qs"]]
     spots = np.repeat(record["ptx qs"], len(ptx[0]))
     ax.scatter(spots, np.concatenate(ptx), color=KL, marker="^", s=26, zorder=3, label="PPO-ptx")
+    coins = made_up(record, "shuffled", group).mean(1)
+    spots = np.full(len(coins), 0.5)  # labels of people who check every other claim, turned
+    ax.scatter(spots, coins, color=WARNING, marker="x", s=26, zorder=3, label="PPO, coin labels")
     for name, colour, style in (("SFT", REWARD, "--"), ("base", REFERENCE, ":")):
         seeds = made_up(record, name.lower(), group).mean(1)
         ax.axhspan(seeds.min(), seeds.max(), color=colour, alpha=0.15, lw=0)
