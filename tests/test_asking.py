@@ -151,7 +151,8 @@ def test_no_question_gets_one_sentence(world):
 )
 def test_a_damaged_file_of_questions_gets_one_sentence(tmp_path, old, new, place):
     path = tmp_path / "questions.toml"
-    path.write_text((DATA / "questions.toml").read_text("utf-8").replace(old, new), "utf-8")
+    text = (DATA / "questions.toml").read_text(encoding="utf-8").replace(old, new)
+    path.write_text(text, encoding="utf-8")
     if place is None:
         assert wordings(path) == wordings()
         return

@@ -158,7 +158,7 @@ def test_nobody_has_judged_yet(store):
 
 
 def test_an_empty_label_file(store):
-    store.path.write_text("")
+    store.path.write_text("", encoding="utf-8")
     with pytest.raises(FeedbackError, match="nobody has judged"):
         BlindTest(SAID, "ppo", "sft", store).sentence()
 
