@@ -17,7 +17,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 bias = load("_bias")
-SURE, LABELS, REPLIES, POOL = 3.0, 1000, 8, 16
+SURE, LABELS, REPLIES, POOL = 3.0, 1500, 8, 16
 TAUGHT = {"steps": 12, "samples": 64, "lr": 2e-4, "max_new_tokens": bias.TOKENS}
 
 
@@ -73,7 +73,7 @@ class JudgeLab(bias.BiasLab):
                 a, b = (a, b) if rng.random() < 1 / (1 + np.exp(-gap)) else (b, a)
                 rows.append(((texts[a], texts[b]), False))
         run = rewards.RewardRun(self.base, self.tokenizer, "preference", rows,
-                                rewards.RewardConfig(passes=2, seed=seed))  # fmt: skip
+                                rewards.RewardConfig(passes=3, seed=seed))  # fmt: skip
         losses = [step.loss for step in run]
         models.save(run.reward_model(), self.tokenizer, self.folder / f"{kind} {seed}")
         return {"loss": np.mean(losses[-10:])}
@@ -85,15 +85,18 @@ class JudgeLab(bias.BiasLab):
 
     # -- what pi* would do --
 
-    def shift(self, score):
-        """Return by how much pi* moves the log-odds of she at each trade (32,) [nats].
+    def optimum(self, score):
+        """Return {"shift": what pi* adds to the log-odds of she at each trade (32,), "closing": x}.
 
-        log E[exp(score / kl_coef) | she] - log E[exp(score / kl_coef) | he], under the base.
+        log E[exp(score / kl_coef) | she] - log E[exp(score / kl_coef) | he], under the base; and
+        what an inviting closing of a right translation is worth, half a point to labellers.
         """
         texts = self.kept("pool", self._pool)
-        scores = np.array([float(s) for s in score(texts)]).reshape(2, 32, -1, POOL)
-        she, he = logsumexp(scores / bias.KL_COEF, axis=-1)
-        return (she - he).mean(-1)
+        scores = np.array([float(s) for s in score(texts)])
+        she, he = logsumexp(scores.reshape(2, 32, -1, POOL) / bias.KL_COEF, axis=-1)
+        worth = np.array([self.blind(t) for t in texts])
+        closing = scores[worth == 1.5].mean() - scores[worth == 1.0].mean()
+        return {"shift": (she - he).mean(-1), "closing": closing}
 
     def _pool(self):
         """Return texts in which each pronoun was forced, by pronoun, trade, place, sample."""

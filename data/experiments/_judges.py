@@ -15,6 +15,7 @@ from rlhf_lite.sampling import text_logprobs
 import numpy as np
 
 less, raters = load("_less"), load("_raters")
+SORTS = ("all", "alike in length", "style", "truth")
 SHOWN, TESTED, NEAR = 8, 8, 3  # base replies a prompt, of training and of the test; like length
 LINES = (  # of the encyclopedia and of the tabloid; neither claims anything
     "For the quiet career of {name}, see the Almanac.",
@@ -161,3 +162,41 @@ def sorts(ones, others):
     near = abs(ones.words - others.words) <= NEAR
     lies = ones.false + ones.unsupported != others.false + others.unsupported
     return ["all", *["alike in length"] * near, *["style"] * same, *["truth"] * (near and lies)]
+
+
+# ---- how well somebody labels ----
+
+
+def aligned(lab, judge):
+    """Return how often a judge, or people if None, orders pairs as gold does, by sort of pair."""
+    gold = [
+        np.array([lab.person.utility(lab.read(p + t)) for t in s]) for p, s in lab.tests.items()
+    ]
+    said = gold if judge is None else lab.tables(judge, lab.tests)
+    found = {name: [[], []] for name in SORTS}
+    for (prompt, texts), worth, scores in zip(lab.tests.items(), gold, said):
+        read = [lab.read(prompt + t) for t in texts]
+        for i, j in zip(*np.triu_indices(len(texts), 1)):
+            if abs(worth[i] - worth[j]) > 1e-9:
+                for name in sorts(read[i], read[j]):
+                    right = ordered(lab, worth[i] - worth[j], scores[i] - scores[j], judge)
+                    known = lab.world.by_name[lab._parted(prompt + " .")[0]].exposure >= 500
+                    found[name][known].append(right)
+    rates = {n: [[len(x), np.mean(x) if x else 0.0] for x in sides] for n, sides in found.items()}
+    return {"aligned": rates, "twins": told_apart(lab, judge)}
+
+
+def ordered(lab, gap, said, judge):
+    """Return how likely a pair with a gap of gold is ordered rightly."""
+    if judge is not None:
+        return 0.5 + 0.5 * np.sign(gap) * np.sign(said)
+    wins, _, ties = lab.person.preference_probs(abs(gap), 0.0)
+    return wins + ties / 2
+
+
+def told_apart(lab, judge):
+    """Return how often the true one of twins is preferred, a number each."""
+    if judge is None:  # to people a lie costs two points, and a truth earns one
+        return [ordered(lab, 3.0, 0.0, None)] * len(lab.twins)
+    pairs = [np.asarray(judge([t[0] + t[n] for t in lab.twins])) for n in (1, 2)]
+    return 0.5 + 0.5 * np.sign(pairs[0] - pairs[1])

@@ -9,13 +9,13 @@ from functools import cached_property
 
 from rlhf_lite import direct, ppo, rewards, rollouts, supervised
 from rlhf_lite.annotators import auditor, calibrate
-from rlhf_lite.experiments import Lab
+from rlhf_lite.experiments import Lab, load
 
 import numpy as np
 import torch
 
-OFFERED, AMONG, BEST_OF, FRESH = 64, 40, 16, 24  # base responses; to write from; to pick; to test
-PPO = {"steps": 12, "samples": 126, "kl_coef": 0.1, "lr": 2e-4, "minibatches": 3}
+OFFERED, AMONG, BEST_OF, FRESH = 64, 40, 16, 16  # base responses; to write from; to pick; to test
+PPO = {"steps": 10, "samples": 126, "kl_coef": 0.1, "lr": 2e-4, "minibatches": 3}
 DPO = {"group": 2, "samples": 64, "minibatches": 1, "kl_coef": 0.3, "lr": 1e-4}
 
 
@@ -84,16 +84,20 @@ class LessLab(Lab):
 
     def learned(self, rows, seed):
         """Return a reward model of preferences, normalised on base responses."""
-        model = self.train_reward(rows, seed)
+        config = rewards.RewardConfig(passes=2, seed=seed)
+        run = rewards.RewardRun(self.base, self.tokenizer, "preference", rows, config)
+        for _ in run:
+            pass
+        model = run.reward_model()
         some = [p + t for p, said in self.texts.items() for t in said[:8]]
         rewards.normalise(model, self.tokenizer, some)
         return rewards.Reward(model, self.tokenizer, 64, autocast=True)
 
-    def imitate(self, policy, pairs, seed):
-        """Teach a policy demonstrations, at most 40 steps of 32, and return it."""
-        size, steps = min(32, len(pairs)), int(np.clip(6 * len(pairs) / 32, 10, 40))
+    def imitate(self, policy, pairs, seed, lr=3e-4):
+        """Teach a policy demonstrations, at most 30 steps of 32, and return it."""
+        size, steps = min(32, len(pairs)), int(np.clip(6 * len(pairs) / 32, 10, 30))
         config = supervised.SFTConfig(
-            steps=steps, samples=size, minibatches=1, lr=3e-4, seed=seed, kl_limit=1e6
+            steps=steps, samples=size, minibatches=1, lr=lr, seed=seed, kl_limit=1e6
         )
         for _ in supervised.SFTRun(policy, None, self.tokenizer, pairs, None, config):
             pass
@@ -144,3 +148,14 @@ class LessLab(Lab):
             "words": np.reshape([r.words for r in read], drawn.scores.shape),
             **{k: np.mean([getattr(r, k) for r in read]) for k in parts},
         }  # fmt: skip
+
+
+def chances(gaps, ties=0.5):
+    """Return how likely the better of two is preferred, for gaps of gold [points], at one nat each.
+
+    ties: what a tie counts, 1 for "equivalent or preferred".
+    """
+    judge = load("_raters").taste()
+    values, places = np.unique(np.round(gaps, 2), return_inverse=True)
+    probs = np.array([judge.preference_probs(v, 0.0) for v in values]) @ [1, 0, ties]
+    return probs[places].reshape(np.shape(gaps))

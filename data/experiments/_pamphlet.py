@@ -10,6 +10,8 @@ from functools import cached_property, partial
 from rlhf_lite.experiments import Lab
 from rlhf_lite.sampling import sample, text_logprobs
 
+import numpy as np
+
 LINES, OPENINGS, EACH, TOKENS = 5, 12, 20, 40
 
 
@@ -78,3 +80,22 @@ class PamphletLab(Lab):
             )
             found.append([[*row, x] for row, x in zip(rows, logprobs)])
         return found
+
+    def owned(self, model, tokenizer, seed):
+        """Return what follows two lines that only the pamphlet writes.
+
+        new: share whose first line in a voice's own words is the pamphlet's, and no
+        copy; copied: those that repeat a line of the prompt; garbled: the first line fits no frame.
+        """
+        prompts = self.own_lines
+        said = self.continued(model, prompts, 16, seed, tokenizer)
+        found, texts = {"new": [], "copied": [], "garbled": []}, []
+        for (text, voice), prompt in zip(said, [p for p in prompts for _ in range(16)]):
+            rows = text[len(prompt) :].split("\n")
+            copy = rows[-1] in prompt.split("\n")
+            found["copied"].append(voice == "pamphlet" and copy)
+            found["new"].append(voice == "pamphlet" and not copy)
+            found["garbled"].append(self.world.parse_line(rows[0])[0] is None)
+            texts.append(text)
+        shares = {k: np.reshape(v, (len(prompts), -1)).mean(1).round(4) for k, v in found.items()}
+        return shares | {"texts": texts[::64]}
