@@ -121,11 +121,11 @@ class LessLab(Lab):
             pass
         return policy
 
-    def directly(self, count, seed, sure=1.0):
+    def directly(self, count, seed, sure=1.0, lr=DPO["lr"]):
         """Return a policy by DPO on `count` pairs of base responses, labelled once by people."""
         batches, scale = max(1, 2 * count // DPO["samples"]), self.surer(sure).rationality
         config = direct.DirectConfig(
-            seed=seed, offline=batches, steps=max(24, min(3 * batches, 32)), **DPO
+            seed=seed, offline=batches, steps=max(24, min(3 * batches, 32)), **DPO | {"lr": lr}
         )
         run = direct.DPORun(
             self.policy(), None, self.tokenizer, self.prompts,
