@@ -22,7 +22,7 @@ DIALS = {"steps": 16, "samples": 168, "kl_coef": 0.2, "lr": 2e-4, "max_new_token
 ARMS = [
     {"base": {}},
     {"all": {"lines": LINES}, "short": {"lines": 1},
-     "coin": {"lines": LINES, "coin": True, "seeds": (0, 1)}},
+     "coin": {"lines": LINES, "coin": True}},
 ]  # fmt: skip
 
 LAB = pamphlet.PamphletLab
