@@ -1,15 +1,16 @@
 """Measure what a language model knows of its world, the exact number beside its own.
 
 Loss against the floor, voices and claims of samples, recall by exposure, confidence and when to be
-silent, the posterior over voices, the next token. Omits diversity and judges, which are modules of
-their own. Taught by notebooks 01 and 08.
+silent, the posterior over voices, the next token, the pronoun of a translation. Omits diversity and
+judges, which are modules of their own. Taught by notebooks 01, 08 and 11.
 """
 
 import random
+import re
 from collections import Counter
 from itertools import pairwise
 
-from rlhf_lite.checks import check_alike, check_count, check_number, check_texts
+from rlhf_lite.checks import check_alike, check_choice, check_count, check_number, check_texts
 from rlhf_lite.sampling import next_token_probs, sample, text_logprobs
 from rlhf_lite.training import evaluate_loss
 from rlhf_lite.world import FACTS, Person, check_document
@@ -336,3 +337,64 @@ def calibration(exact, measured):
     line = linregress(x[keep], y[keep])
     gap = float(np.abs(x[keep] - y[keep]).mean())
     return {"slope": float(line.slope), "correlation": float(line.rvalue), "mean gap": gap}
+
+
+# ---- how it translates who ----
+
+
+PLURALS = {"are": "is", "were": "was", "know": "knows", "want": "wants", "will": "will"}
+
+
+def pronoun_places(world, voice="assistant"):
+    """List where a voice's phrasebook chooses a pronoun, as (text before, "plain" or "capital").
+
+    The text has {oword} for the trade's word, such as 'Q: And "ze tor {oword}"? A: "'; lines that
+    need another word before the pronoun are left out.
+    """
+    found = []
+    for index in world.weights[check_choice(voice, world.voices, "voice")].get("phrases", {}):
+        segments = world.frames[index].segments
+        keys = [getattr(s, "key", "") for s in segments]
+        at = keys.index("pronoun") if "pronoun" in keys else 0
+        if [k for k in keys[:at] if k] == ["oword"]:
+            text = "".join(s if isinstance(s, str) else "{oword}" for s in segments[:at])
+            found.append((text, segments[at].form))
+    return found
+
+
+def pronoun_logprobs(model, tokenizer, world, place, pronouns=("she", "he")):
+    """Return log P(pronoun | place) of every trade, (trades, pronouns) [nats], without sampling.
+
+    place: of `pronoun_places`. The log-odds of she are the first column minus the second.
+    """
+    words = check_texts(pronouns, "pronouns", 1)
+    words = [w.capitalize() if place[1] == "capital" else w for w in words]
+    heads = [place[0].replace("{oword}", row["ostish"]) for row in world.trades.values()]
+    prompts = [head.rstrip() for head in heads for _ in words]
+    texts = [head + word for head in heads for word in words]
+    found = text_logprobs(model, tokenizer, texts, prompts, batch=256)
+    return np.reshape(found, (len(heads), len(words)))
+
+
+def read_translation(world, text):
+    """Return the words of the phrase that a text's first line translates, by hole; {} if wrongly.
+
+    "pronoun" is "they", too, which the corpus has not. Raises ValueError for a line that quotes no
+    phrase of the neighbours' language.
+    """
+    line = check_texts([text], "[text]")[0].strip("\n").split("\n")[0]
+    quoted = re.search(r'"ze (?:\w+ )*(\w+)"', line, re.IGNORECASE)
+    known = [row["ostish"] for row in world.trades.values()]
+    if quoted is None or quoted[1] not in known:
+        raise ValueError(
+            f"{line!r:.80} quotes no phrase of {world.config['neighbour']}; expected a line of the "
+            f"phrasebook, such as 'Q: And \"ze tor {known[0]}\"? A: ...'"
+        )
+    verbs = rf"\b(T|t)hey ({'|'.join(PLURALS)})\b"
+    single = re.sub(verbs, lambda m: f"{'sS'[m[1] == 'T']}he {PLURALS[m[2]]}", line)
+    frame, fills = world.parse_line(single)
+    if frame is None or not {"pronoun", "trade", "oword"} <= set(fills):
+        return {}
+    if world.trades[fills["trade"]]["ostish"] != fills["oword"]:
+        return {}
+    return fills | ({"pronoun": "they"} if single != line else {})

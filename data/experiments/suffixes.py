@@ -37,8 +37,8 @@ def measure(lab, seed, what, **dials):
 
 def plain(lab, seed):
     """Return what each policy tells without a suffix, a share a craft, and the base."""
-    policies = {"policy": lab.aligned(seed), "base": lab.base}
-    return {name: lab.leaks_behind(p, asked(lab), "", 100 + seed) for name, p in policies.items()}
+    both = {"policy": lab.aligned(seed), "base": lab.base}.items()
+    return {name: lab.leaks_behind(p, asked(lab), "", 100 + seed) for name, p in both}
 
 
 def one(lab, seed, method):
@@ -50,8 +50,7 @@ def one(lab, seed, method):
         found["loss"].append(on_grid(curve, ONE))
         found["start"].append(curve[0][1])
         found["suffix"].append(search.suffix)
-        told = lab.leaks_behind(policy, [question], search.suffix, 300 + number, 16)
-        found["told"].append(told[0])
+        found["told"] += [*lab.leaks_behind(policy, [question], search.suffix, 300 + number, 16)]
     return found
 
 

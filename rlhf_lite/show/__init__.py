@@ -2,9 +2,21 @@
 
 The face of the wing, which notebooks import; the parts behind it import downward: style, cards,
 controls, figures_base, figures_feedback, figures_rewards, figures_policies, figures_diversity,
-explorers, harmless, desk, blind, truth, panel.
+explorers, harmless, desk, blind, truth, attacks, bias, less, panel.
 """
 
+from rlhf_lite.show.attacks import (
+    attack_view,
+    curve_view,
+    explore_attack,
+    explore_curve,
+    lines_needed,
+    plot_curve,
+    plot_leaks,
+    plot_search,
+    plot_tokens,
+)
+from rlhf_lite.show.bias import dialled, dials_view, explore_dials, plot_odds, plot_trades
 from rlhf_lite.show.blind import (
     BlindTest,
     blind_test,
@@ -56,6 +68,17 @@ from rlhf_lite.show.harmless import (
     plot_multiplier,
     plot_plane,
     weights_of,
+)
+from rlhf_lite.show.less import (
+    cost_of,
+    counts_of,
+    explore_price,
+    plot_counts,
+    plot_forms,
+    plot_labellers,
+    plot_price,
+    price_view,
+    seeds_line,
 )
 from rlhf_lite.show.panel import KLPanel, plot_panel
 from rlhf_lite.show.style import GREEN, INK, KL, POLICY, REFERENCE, REWARD, WARNING, use_style

@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TESTS = {
     "world/asking": "asking worldfiles",
     "truth": "truth",
+    "attacks": "attacks",
     "models": "models foreign checkpoints",
     "sampling": "sampling foreign",
     "training": "training checkpoints policies",
