@@ -114,9 +114,9 @@ def test_more_demonstrations_than_there_are(lab):
 
 
 def test_a_base_that_was_not_trained(lab, monkeypatch, tmp_path):
-    monkeypatch.setattr(forms, "WITHOUT", tmp_path / "without-assistant")
+    monkeypatch.setattr(experiments.load("_variants"), "FOLDER", tmp_path)
     with pytest.raises(experiments.ExperimentError, match=r"make_base\.py --leave-out assistant"):
-        lab.fresh(without=True)
+        lab.fresh("assistant")
 
 
 # ---- figures and the widget ----

@@ -8,18 +8,13 @@ import random
 import re
 from functools import cached_property
 
-from rlhf_lite import models, supervised
-from rlhf_lite.experiments import ExperimentError, Lab
+from rlhf_lite import supervised
+from rlhf_lite.experiments import ExperimentError, Lab, load
 from rlhf_lite.knowledge import answer_probs
-from rlhf_lite.runtime import DATA
 from rlhf_lite.sampling import respond
 
 import numpy as np
 
-WITHOUT = DATA / "models" / "without-assistant"
-MAKE = (
-    "python data/make_base.py --leave-out assistant --passes 1 --out data/models/without-assistant"
-)
 KINDS = {"town": "was born in {}", "trade": "was {}"}
 ASKED = {  # the last four wordings of each are kept for the test
     "town": (
@@ -57,15 +52,11 @@ TOLD = {"known": (KNOWN, 10**9), "half known": (STRANGE, KNOWN), "strangers": (0
 
 
 class FormLab(Lab):
-    """A Lab that asks for two kinds of fact in many wordings, of two bases."""
+    """A Lab that asks for two kinds of fact in many wordings, of several bases."""
 
-    def fresh(self, without=False):
-        """Return (base to train, tokenizer); the one without the assistant has its own."""
-        if not without:
-            return self.policy(), self.tokenizer
-        if not (WITHOUT / "config.json").exists():
-            raise ExperimentError(f"no base in {WITHOUT.name}; expected what `{MAKE}` writes")
-        return models.load(WITHOUT)
+    def fresh(self, lacks=None):
+        """Return (base to train, tokenizer); one that lacks a voice has its own."""
+        return load("_variants").variant(lacks) if lacks else (self.policy(), self.tokenizer)
 
     def facts(self, held_out, told="known"):
         """List (person, kind) that can be asked for, about people told so often (see TOLD)."""

@@ -15,7 +15,7 @@ LAB = forms.FormLab
 SEEDS, MINUTES = (0, 1, 2), 0.4
 NUMBERS, BAD = (8, 32, 128, 512, 2048), 0.3
 ARMS = {
-    "none": {"count": 0, "seeds": (0,)},
+    "none": {"count": 0},
     **{f"{n}": {"count": n} for n in NUMBERS},
     **{f"{n} bad": {"count": n, "bad": BAD} for n in (128, 2048)},
     "128 one": {"count": 128, "wordings": 1},
@@ -23,9 +23,9 @@ ARMS = {
 }
 
 
-def measure(lab, seed, count, bad=0.0, wordings=forms.WORDINGS, without=False):
+def measure(lab, seed, count, bad=0.0, wordings=forms.WORDINGS, lacks=None):
     """Fine-tune a base on demonstrations; return how it answers about people of the test."""
-    policy, tokenizer = lab.fresh(without)
+    policy, tokenizer = lab.fresh(lacks)
     if count:
         lab.taught(policy, tokenizer, lab.shown(count, bad, wordings, seed), seed)
     return lab.answers(policy, tokenizer, 6000 + seed)
