@@ -39,7 +39,7 @@ TESTS = {
     "rewards": "rewards checkpoints",
     "proxies": "proxies",
     "judging": "judging",
-    "knowledge": "knowledge",
+    "knowledge": "knowledge bias",
     "diversity": "diversity",
     "optimum": "optimum",
     "testbed": "testbed",
