@@ -8,7 +8,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-lima, labour, rlaif = (experiments.load(name) for name in ("lima", "labour", "rlaif"))
+lima, labour, rlaif, deputies = (
+    experiments.load(name) for name in ("lima", "labour", "rlaif", "deputies")
+)
 forms = experiments.load("_forms")
 
 
@@ -42,6 +44,16 @@ def judged():
     arms = {n: arm | {"model": arm} | replies(1.0, 20) for n in rlaif.POLICIES}
     arms["base"] = replies(0.5, 30)
     return made("rlaif", arms, believed=[1.0, 2.0, -1.0, -3.0])
+
+
+@pytest.fixture
+def deputised():
+    """A record of deputies: whoever orders more pairs rightly has the better policy."""
+    arms = {
+        n: replies(1 + i / 10) | {"aligned": [0.5 + i / 20] * 3}
+        for i, n in enumerate(deputies.LABELLERS)
+    }
+    return made("deputies", arms | {"base": replies(0.8)})
 
 
 # ---- what labour says ----
@@ -85,6 +97,14 @@ def test_a_win_among_replies_of_like_length(judged):
     assert rlaif.wins(judged, "people", "judge 5", 3) == pytest.approx([0.5, 0.5])
 
 
+# ---- what deputies says ----
+
+
+def test_gold_follows_alignment_exactly_where_it_does(deputised):
+    assert deputies.follows(deputised) == pytest.approx([1, 1])
+    assert deputies.ahead(deputised, "ratio", "people").mean() == pytest.approx(0.1)
+
+
 # ---- demonstrations ----
 
 
@@ -122,33 +142,33 @@ def test_a_base_that_was_not_trained(lab, monkeypatch, tmp_path):
 # ---- figures and the widget ----
 
 
-def test_the_price_moves_what_a_demonstration_buys(bought, judged):
-    said, figure = less.price_view(bought, judged, 4, 0.01)
+def test_the_price_moves_what_a_demonstration_buys(bought, deputised):
+    said, figure = less.price_view(bought, deputised, 4, 0.01)
     assert "256 of them and SFT reach 1.50 points" in said
-    assert "1,024 preferences and PPO 1.70" in said and "cost 2,510 of people's" in said
+    assert "1,024 preferences and PPO 1.70" in said and "1,024 by judge 500 cost 2,510 of" in said
     plt.close(figure)
-    assert "64 of them and SFT reach 1.30" in less.price_view(bought, judged, 16, 0.01)[0]
+    assert "64 of them and SFT reach 1.30" in less.price_view(bought, deputised, 16, 0.01)[0]
     plt.close("all")
 
 
 @pytest.mark.parametrize("ratio", [0, 31, float("nan"), "dear"])
-def test_a_price_that_was_not_bought(bought, judged, ratio):
+def test_a_price_that_was_not_bought(bought, deputised, ratio):
     with pytest.raises(ValueError, match=r"ratio is .*; expected"):
-        less.price_view(bought, judged, ratio, 0.01)
+        less.price_view(bought, deputised, ratio, 0.01)
 
 
 def test_what_labels_cost():
-    assert less.cost_of("people", 0.01) == 1000
-    assert less.cost_of("ratio", 0.01) == 10
-    assert less.cost_of("judge 5", 0.01) == 35
+    assert less.cost_of("people", 0.01) == 1024
+    assert less.cost_of("ratio", 0.01) == pytest.approx(10.24)
+    assert less.cost_of("judge 5", 0.01, labels=1000) == 35
     with pytest.raises(ValueError, match="no labeller 'oracle'; expected one of people"):
         less.cost_of("oracle", 0.1)
     with pytest.raises(ValueError, match="share is 2; expected"):
         less.cost_of("people", 2)
 
 
-def test_the_explorer_moves(bought, judged):
-    view = less.explore_price(bought, judged)
+def test_the_explorer_moves(bought, deputised):
+    view = less.explore_price(bought, deputised)
     slider, picture = view.children[0], view.children[4]
     before = picture.value
     slider.value = 16

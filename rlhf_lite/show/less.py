@@ -22,8 +22,8 @@ METHODS = {  # of labour, behind 1,024 preferences
     "DPO": (("dpo 1024",), KL, "^"),
     "best-of-16, SFT": (("labels 1024", "picks"), GREEN, "D"),
 }
-LABELLERS = {  # of rlaif: name, what people must label beforehand
-    "people": 0, "judge 500": 2500, "judge 5": 25, "ratio": 0, "coin": 0,
+LABELLERS = {  # of deputies: name, what people must label beforehand
+    "people": 0, "judge 500": 2500, "judge 50": 250, "judge 5": 25, "ratio": 0, "coin": 0,
 }  # fmt: skip
 
 
@@ -124,8 +124,8 @@ def plot_price(record, ratio=None, *, ax=None):
     return ax
 
 
-def cost_of(name, share, labels=1000):
-    """Return what the labels of a labeller of `rlaif` cost, in labels of people.
+def cost_of(name, share, labels=1024):
+    """Return what the labels of a labeller of `deputies` cost, in labels of people.
 
     labels + what people label beforehand; an AI label costs `share` of a person's. Raises
     ValueError for a labeller that was not measured and a share that is none.
@@ -140,33 +140,33 @@ def cost_of(name, share, labels=1000):
 def plot_labellers(record, share=0.01, *, ax=None):
     """Draw the gold of policies against what their labels cost, a labeller each.
 
-    record: `records.read("rlaif")`; share: the price of an AI label [a person's].
+    record: `records.read("deputies")`; share: the price of an AI label [a person's].
     """
     ax = ax or plt.gca()
-    rlaif = load("rlaif")
-    for name, colour, marker in zip(LABELLERS, (INK, POLICY, KL, REWARD, WARNING), "oD^sx"):
-        spots = rlaif.gold(record, name).mean(1)
+    gold = load("deputies").gold
+    colours = (INK, POLICY, GREEN, KL, REWARD, WARNING)
+    for name, colour, marker in zip(LABELLERS, colours, "oDv^sx"):
+        spots = gold(record, name).mean(1)
         cost = np.full(len(spots), max(1.0, cost_of(name, share)))
         ax.scatter(cost, spots, color=colour, marker=marker, s=20, alpha=0.6)
         ax.plot(cost[0], spots.mean(), marker, color=colour, ms=9, label=name)
-    base = rlaif.gold(record, "base").mean()
-    ax.axhline(base, color=REFERENCE, ls=":", label="base")
+    ax.axhline(gold(record, "base").mean(), color=REFERENCE, ls=":", label="base")
     ax.set(xscale="log", xlim=(0.7, 6000), xlabel="cost [labels of people]", ylabel="gold [points]")
     return ax
 
 
-def price_view(labour, rlaif, ratio, share):
+def price_view(labour, deputies, ratio, share):
     """Return (sentence, figure): what to buy where a demonstration and an AI label cost so much.
 
-    labour, rlaif: the records; ratio: preferences that a demonstration costs, 1 to 30; share: what
+    labour, deputies: the records; ratio: preferences a demonstration costs, 1 to 30; share: what
     an AI label costs [a person's label]. Raises ValueError for prices outside.
     """
     if not 1 <= check_number(ratio, "ratio") <= 30:
         raise ValueError(f"ratio is {ratio}; expected from 1 to 30 preferences a demonstration")
     cheap = {n: cost_of(n, share) for n in LABELLERS}
-    figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.4))
+    figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.4), sharey=True)
     plot_price(labour, ratio, ax=axes[0]).legend(fontsize=8)
-    plot_labellers(rlaif, share, ax=axes[1]).legend(fontsize=8, loc="lower right")
+    plot_labellers(deputies, share, ax=axes[1]).legend(fontsize=8, loc="lower right")
     table = load("labour")
     counts, rows = table.curve(labour)
     sft = np.mean([np.interp(10 - np.log2(ratio), counts, row) for row in rows])
@@ -175,16 +175,16 @@ def price_view(labour, rlaif, ratio, share):
     said = (
         f"A demonstration costs {ratio:g} preferences: {1024 / ratio:,.0f} of them and SFT reach "
         f"{sft:.2f} points, 1,024 preferences and {name} {best[name]:.2f}. An AI label costs "
-        f"{share:g} of a person's: 1,000 by judge 500 cost {cheap['judge 500']:,.0f} of people's, "
+        f"{share:g} of a person's: 1,024 by judge 500 cost {cheap['judge 500']:,.0f} of people's, "
         f"its principles included."
     )
     return said, figure
 
 
-def explore_price(labour, rlaif, ratio=4, share=0.01):
+def explore_price(labour, deputies, ratio=4, share=0.01):
     """Show two sliders: the price of a demonstration and that of an AI label.
 
-    labour, rlaif: `records.read("labour")`, `records.read("rlaif")`. Works by keyboard.
+    labour, deputies: `records.read("labour")`, `records.read("deputies")`. Works by keyboard.
     """
     sliders = [
         ipywidgets.SelectionSlider(
@@ -197,7 +197,7 @@ def explore_price(labour, rlaif, ratio=4, share=0.01):
     ]  # fmt: skip
 
     def show():
-        said, figure = price_view(labour, rlaif, *(s.value for s in sliders))
+        said, figure = price_view(labour, deputies, *(s.value for s in sliders))
         return html.escape(said), "", figure_png(figure)
 
     rows = [*sliders, reset_button(*sliders)]
