@@ -164,9 +164,11 @@ def price_view(labour, deputies, ratio, share):
     if not 1 <= check_number(ratio, "ratio") <= 30:
         raise ValueError(f"ratio is {ratio}; expected from 1 to 30 preferences a demonstration")
     cheap = {n: cost_of(n, share) for n in LABELLERS}
-    figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.4), sharey=True)
-    plot_price(labour, ratio, ax=axes[0]).legend(fontsize=8)
-    plot_labellers(deputies, share, ax=axes[1]).legend(fontsize=8, loc="lower right")
+    figure, axes = plt.subplots(1, 2, figsize=(9.6, 4.3), sharey=True)
+    plot_price(labour, ratio, ax=axes[0])
+    plot_labellers(deputies, share, ax=axes[1]).set_ylabel("")
+    for ax in axes:
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), fontsize=9, ncols=2)
     table = load("labour")
     counts, rows = table.curve(labour)
     sft = np.mean([np.interp(10 - np.log2(ratio), counts, row) for row in rows])
