@@ -188,13 +188,17 @@ def test_a_line_for_every_seed_and_none_without_its_place():
 def test_forms_are_drawn_from_the_base_on():
     def arm(form):
         reading = {"form": [form, form], "wrong": [0.1, 0.3], "right": [0.5, 0.5]}
+        reading |= {"silent": [0.0, 0.2]}
         return dict.fromkeys(("seen", "unseen", "strangers"), reading) | {
             "knows": {"known": [1.0, 1.0], "half known": [0.0, 1.0]}}  # fmt: skip
 
     record = made("lima", {"none": arm(0.0), "8": arm(0.5), "128": arm(1.0), "128 bad": arm(0.2)})
     assert less.counts_of(record) == [8, 128]
-    left, right = less.plot_forms(record)
+    left, right, silence = less.plot_forms(record)
     thick = next(x for x in left.lines if x.get_label() == "form, wording of training")
     np.testing.assert_allclose(thick.get_ydata(), [0, 0.5, 1.0])
     assert [t.get_text() for t in right.get_xticklabels()] == ["0", "8", "128"]
+    spoken = {x.get_label(): x.get_ydata() for x in silence.lines}
+    np.testing.assert_allclose(spoken["silent about strangers"], [0.1, 0.1, 0.1])
+    np.testing.assert_allclose(spoken["makes up about strangers"], [0.2, 0.2, 0.2])
     plt.close("all")

@@ -93,9 +93,9 @@ class LessLab(Lab):
         rewards.normalise(model, self.tokenizer, some)
         return rewards.Reward(model, self.tokenizer, 64, autocast=True)
 
-    def imitate(self, policy, pairs, seed, lr=3e-4):
-        """Teach a policy demonstrations, at most 30 steps of 32, and return it."""
-        size, steps = min(32, len(pairs)), int(np.clip(6 * len(pairs) / 32, 10, 30))
+    def imitate(self, policy, pairs, seed, lr=3e-4, most=30):
+        """Teach a policy demonstrations, at most so many steps of 32, and return it."""
+        size, steps = min(32, len(pairs)), int(np.clip(6 * len(pairs) / 32, 10, most))
         config = supervised.SFTConfig(
             steps=steps, samples=size, minibatches=1, lr=lr, seed=seed, kl_limit=1e6
         )

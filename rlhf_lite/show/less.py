@@ -44,11 +44,11 @@ def counts_of(record):
 
 
 def plot_forms(record, *, axes=None):
-    """Draw what a number of demonstrations teaches: form on the left, facts on the right.
+    """Draw what a number of demonstrations teaches: form, facts, and when to be silent.
 
-    record: `records.read("lima")`. Returns two Axes.
+    record: `records.read("lima")`; thin lines are seeds. Returns three Axes.
     """
-    axes = plt.subplots(1, 2, figsize=(9.6, 3.6), sharey=True)[1] if axes is None else axes
+    axes = plt.subplots(1, 3, figsize=(10.6, 3.8), sharey=True)[1] if axes is None else axes
     counts = counts_of(record)
     arms = ["none", *map(str, counts)]
     x = np.arange(len(arms))
@@ -61,16 +61,18 @@ def plot_forms(record, *, axes=None):
     lines = (
         (0, ("seen", "form"), "form, wording of training", POLICY, "-", "o"),
         (0, ("unseen", "form"), "form, other wordings", POLICY, "--", "s"),
-        (0, ("strangers", "wrong"), "strangers: made up", WARNING, ":", "x"),
         (1, ("knows", "known"), "knows, told 100 times or more", GREEN, "-", "o"),
         (1, ("knows", "half known"), "knows, told 2 to 99 times", GREEN, "--", "s"),
         (1, ("seen", "right"), "answers rightly (known)", REWARD, "-.", "D"),
+        (2, ("seen", "silent"), "silent about the known", INK, "-", "o"),
+        (2, ("strangers", "silent"), "silent about strangers", KL, "--", "s"),
+        (2, ("strangers", "wrong"), "makes up about strangers", WARNING, ":", "x"),
     )
     for side, keys, label, colour, style, marker in lines:
         seeds_line(
             x, table(*keys), ax=axes[side], colour=colour, label=label, style=style, marker=marker
         )
-    for ax, title in zip(axes, ("Form", "Facts")):
+    for ax, title in zip(axes, ("Form", "Facts", "Silence")):
         ax.set(title=title, xlabel="demonstrations N", ylim=(-0.03, 1.05))
         ax.set_xticks(x, ["0", *(f"{n:,}" for n in counts)])
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=9)
@@ -151,7 +153,7 @@ def plot_labellers(record, share=0.01, *, ax=None):
         ax.scatter(cost, spots, color=colour, marker=marker, s=20, alpha=0.6)
         ax.plot(cost[0], spots.mean(), marker, color=colour, ms=9, label=name)
     ax.axhline(gold(record, "base").mean(), color=REFERENCE, ls=":", label="base")
-    ax.set(xscale="log", xlim=(0.7, 6000), xlabel="cost [labels of people]", ylabel="gold [points]")
+    ax.set(xscale="log", xlim=(5, 6000), xlabel="cost [labels of people]", ylabel="gold [points]")
     return ax
 
 
@@ -167,7 +169,8 @@ def price_view(labour, deputies, ratio, share):
     figure, axes = plt.subplots(1, 2, figsize=(9.6, 4.3), sharey=True)
     plot_price(labour, ratio, ax=axes[0])
     plot_labellers(deputies, share, ax=axes[1]).set_ylabel("")
-    for ax in axes:
+    for ax, title in zip(axes, ("What the money buys", "Who labels, and what it costs")):
+        ax.set_title(title)
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), fontsize=9, ncols=2)
     table = load("labour")
     counts, rows = table.curve(labour)
