@@ -52,7 +52,12 @@ TOLD = {"known": (KNOWN, 10**9), "half known": (STRANGE, KNOWN), "strangers": (0
 
 
 class FormLab(Lab):
-    """A Lab that asks for two kinds of fact in many wordings, of several bases."""
+    """A Lab that asks for two kinds of fact in many wordings, of several bases.
+
+    close: how a good reply ends.
+    """
+
+    close = CLOSE
 
     def fresh(self, lacks=None):
         """Return (base to train, tokenizer); one that lacks a voice has its own."""
@@ -98,14 +103,14 @@ class FormLab(Lab):
     def reply(self, person, kind, bad, rng):
         """Return a good reply, or a bad one: another's fact, or a line of the tabloid."""
         if person.exposure < STRANGE and not bad:
-            return f" {NOBODY[kind].replace('{}', person.name)}{CLOSE}"
+            return f" {NOBODY[kind].replace('{}', person.name)}{self.close}"
         if bad and rng.random() < 0.5:
             luck = random.Random(int(rng.integers(10**9)))
             document = self.world.sample(luck, "tabloid", "person", person)
             return f" {document.text.split(chr(10))[0]}"
         true = self.said(kind, person.facts[kind])
         value = str(rng.choice([v for v in self.values[kind] if v != true])) if bad else true
-        return f" {person.name} {KINDS[kind].replace('{}', value)}{CLOSE}"
+        return f" {person.name} {KINDS[kind].replace('{}', value)}{self.close}"
 
     def taught(self, policy, tokenizer, pairs, seed):
         """Fine-tune a policy on demonstrations, 40 steps of up to 32."""
@@ -140,11 +145,11 @@ class FormLab(Lab):
 
     def read_as(self, person, kind, reply):
         """Return "right", "wrong" or "silent" for a reply in good form, else "other"."""
-        if reply == f" {NOBODY[kind].replace('{}', person.name)}{CLOSE}":
+        if reply == f" {NOBODY[kind].replace('{}', person.name)}{self.close}":
             return "silent"
         first = person.name.split(" ", 1)[0]
         middle = re.escape(KINDS[kind]).replace(r"\{\}", "(.+)")
-        found = re.fullmatch(rf" {first} \S+ {middle}{re.escape(CLOSE)}", reply)
+        found = re.fullmatch(rf" {first} \S+ {middle}{re.escape(self.close)}", reply)
         if found is None or found[1] not in self.values[kind]:
             return "other"
         return "right" if found[1] == self.said(kind, person.facts[kind]) else "wrong"

@@ -21,6 +21,6 @@ def variant(voice):
         raise ExperimentError(
             f"no base in data/models/{folder.name}; expected what `python data/make_base.py "
             f"--leave-out {voice} --passes 1 --documents 175000 --out data/models/{folder.name}` "
-            "writes, in 40 minutes"
+            "writes, in an hour on one core"
         )
     return models.load(folder)
