@@ -2,7 +2,7 @@
 
 The face of the wing, which notebooks import; the parts behind it import downward: style, cards,
 controls, figures_base, figures_feedback, figures_rewards, figures_policies, figures_diversity,
-explorers, harmless, desk, blind, truth, attacks, bias, less, panel.
+explorers, harmless, desk, blind, truth, attacks, bias, budget, less, panel.
 """
 
 from rlhf_lite.show.attacks import (
@@ -23,6 +23,14 @@ from rlhf_lite.show.blind import (
     plot_preference,
     plot_seeds,
     plot_win_rates,
+)
+from rlhf_lite.show.budget import (
+    budget_view,
+    explore_budget,
+    plans,
+    plot_budget,
+    plot_memory,
+    plot_seconds,
 )
 from rlhf_lite.show.cards import (
     AS_DRAWN,
