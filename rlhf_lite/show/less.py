@@ -72,7 +72,7 @@ def plot_forms(record, *, axes=None):
         seeds_line(
             x, table(*keys), ax=axes[side], colour=colour, label=label, style=style, marker=marker
         )
-    for ax, title in zip(axes, ("Form", "Facts", "Silence")):
+    for ax, title in zip(axes, ("Form", "Facts", "Silence, in our form")):
         ax.set(title=title, xlabel="demonstrations N", ylim=(-0.03, 1.05))
         ax.set_xticks(x, ["0", *(f"{n:,}" for n in counts)])
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=9)
