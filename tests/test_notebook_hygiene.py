@@ -29,7 +29,7 @@ def sources(book, kind):
 )
 class TestEveryNotebook:
     def test_name(self, path):
-        assert re.fullmatch(r"\d\d_[a-z0-9_]+\.ipynb", path.name)
+        assert re.fullmatch(r"\d\db?_[a-z0-9_]+\.ipynb", path.name)
 
     def test_outputs_of_one_clean_run(self, path):
         code = [c for c in read(path)["cells"] if c["cell_type"] == "code"]
