@@ -14,7 +14,7 @@ ZeRO-3) and which samples from copies gathered for the purpose. What is taken fr
   55 to 60% of the bandwidth (Databricks 2023, "LLM Inference Performance Engineering").
 
 A stage takes as long as its slowest resource. Omits offload, pipelines, small messages, texts of
-unequal length, and what a framework does besides. Waits for notebook 14.
+unequal length, and what a framework does besides. First used by notebook 14.
 """
 
 import math

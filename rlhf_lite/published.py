@@ -3,7 +3,7 @@
 Hours as their sources give them, settings too where they do; `Published.note` says what is assumed.
 Omits runs whose memory this arithmetic cannot explain: Llama 2 70B on 16 GPUs, where OpenRLHF keeps
 Adam's moments in the memory of the CPU, and OPT-66B on 8, of which the source does not say how.
-Waits for notebook 14.
+First used by notebook 14.
 """
 
 from dataclasses import dataclass

@@ -35,9 +35,9 @@ def dials(times, power):
     return {"steps": round(BUDGET * times / samples), "samples": samples, "lr": lr}
 
 
-def train(lab, seed, kind=ppo.PPORun, trunk=False, prompts=84, keep="", **own):
+def train(lab, seed, kind=ppo.PPORun, trunk=False, wordings=("plain",), keep="", **own):
     """Train a policy by a method; return its numbers."""
-    asked = sorted(set(draw_prompts(lab.world, prompts)))
+    asked = sorted(set(draw_prompts(lab.world, 84 * len(wordings), wordings=wordings)))
     own = {"steps": 30, "samples": 252, "lr": 1e-4, "kl_coef": COEF} | own
     config = (ppo.PPOConfig if kind is ppo.PPORun else direct.DirectConfig)(**own, seed=seed)
     more = {"trunk": lab.reward.model} if trunk else {}
@@ -95,7 +95,7 @@ ARMS = [
                        "steps": 90, "offline": 30},
         "trunk": {"what": train, "trunk": True},
         "trunk, lambda 0.95": {"what": train, "trunk": True, "lam": 0.95},
-        "4 x prompts": {"what": train, "prompts": 336},
+        "4 x prompts": {"what": train, "wordings": ("plain", "hero", "famous", "good")},
         "rate / 2": {"what": train, "lr": 5e-5},
         "average": {"what": average, "seeds": (0,)},
         "capacity": {"what": price.capacity},
