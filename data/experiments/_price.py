@@ -4,6 +4,7 @@ from functools import cached_property
 
 from rlhf_lite import direct, sampling
 from rlhf_lite.experiments import Lab, load
+from rlhf_lite.pools import Pool
 
 import numpy as np
 import torch
@@ -83,11 +84,13 @@ def capacity(lab, seed, epochs=10):
     Returns the variance of log pi - log pi0 - s / beta within prompts [nats^2], before and after.
     """
     writer = lab.kept_policy("PPO", seed)
-    own = {"steps": 24 * epochs, "samples": 252, "lr": 1e-4, "kl_coef": COEF, "offline": 24}
+    own = {"steps": 24 * epochs, "samples": 252, "lr": 5e-5, "kl_coef": COEF, "offline": 24}
     config = direct.DirectConfig(group=3, seed=4000 + seed, **own)
     run = spending.ReplayRun(
         lab.kept_policy("PPO", seed), lab.base, lab.tokenizer, lab.prompts, lab.reward, config
     )
+    best = Pool.read("training")
+    run.known = dict(zip(best.prompts, best.at(COEF).log_z.tolist()))
     run.again, run.old = 0, {turn: run.collect(writer, turn) for turn in range(28)}
     sides = {"own": range(24), "held out": range(24, 28)}
     before = {name: wrong(run, turns) for name, turns in sides.items()}

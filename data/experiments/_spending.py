@@ -1,8 +1,9 @@
 """Methods that may spend samples better than PPO does.
 
-Replay: regression of log-ratios on scores within a group, and old batches read again (REBEL, Gao et
-al. 2024). Target: cross-entropy to the group's own returns, a target that stands still while the
-policy moves to it. Reweighted: next-token loss on base samples, each weighing exp(s / beta).
+Replay: regression of log-ratios on scores, and old batches read again (as in REBEL, Gao et al.
+2024, with log Z in place of a partner). Target: cross-entropy to the group's own returns, a target
+that stands still while the policy moves to it. Reweighted: next-token loss on base samples, each
+weighing exp(s / beta).
 """
 
 import random
@@ -54,28 +55,40 @@ class TargetRun(Response):
 
 
 class ReplayRun(Response):
-    """Regression of beta (log pi - log pi0) on the score within groups, on old batches too."""
+    """Regression of beta (log pi - log pi0 + log Z) on the score, on old batches too.
 
-    again = 3  # old batches read beside each new one
+    log Z of a prompt is the mean of s / beta - log pi + log pi0 over its newest responses, which at
+    the optimum is exact; `known` {prompt: log Z} replaces it. Within groups alone it would be free,
+    and drift from batch to batch.
+    """
 
-    def loss(self, rollout, part, lesson):
-        """Return half the squared error of the log-ratios, prompt by prompt."""
-        wrong = self.kl_coef * self.log_ratio(rollout, part, rollout.ref_logprobs)
-        wrong = wrong - self.grouped(rollout.scores[part])
-        wrong = wrong - wrong.mean(1, keepdim=True)
-        return wrong.pow(2).mean() / 2 / float(rollout.real.sum(1).mean()), {}
+    again, newest, known = 3, 12, None  # old batches read beside each new one; responses
 
     def update(self, rollout):
         """Learn from the new batch, and from some of the old ones again."""
         self.batches = [*getattr(self, "batches", []), rollout]
+        self.seen = getattr(self, "seen", {})
+        for prompt, value in zip(rollout.prompts, (self.returns(rollout) / self.kl_coef).tolist()):
+            self.seen.setdefault(prompt, []).append(value)
         info, older = super().update(rollout), self.batches[:-1]
         pick = random.Random(f"{self.config.seed}/{self.step}/replay")
         for old in pick.sample(older, min(self.again, len(older))):
-            parts = self.plan(old)[0]
+            parts, lesson, _ = self.plan(old)
             for part in parts:
-                loss, found = self.loss(old, part, None)
+                loss, found = self.loss(old, part, lesson)
                 self._descend(self.weight(old, part, parts) * loss, found)
         return info
+
+    def plan(self, rollout):
+        """Give every row the log Z of its prompt."""
+        level = self.known or {p: np.mean(v[-self.newest :]) for p, v in self.seen.items()}
+        return super().plan(rollout)[0], torch.tensor([level[p] for p in rollout.prompts]), {}
+
+    def loss(self, rollout, part, lesson):
+        """Return half the squared error, by the tokens of an average response."""
+        ratio = self.log_ratio(rollout, part, rollout.ref_logprobs).flatten() + lesson[part]
+        wrong = self.kl_coef * ratio - rollout.scores[part]
+        return wrong.pow(2).mean() / 2 / float(rollout.real.sum(1).mean()), {}
 
 
 class ReweightedRun(direct.RejectionRun):

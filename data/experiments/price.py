@@ -90,7 +90,7 @@ ARMS = [
     {
         "RLOO": {"what": train, "kind": direct.RLOORun, "group": 4},
         "target": {"what": train, "kind": spending.TargetRun, "group": 4},
-        "replay": {"what": train, "kind": spending.ReplayRun, "group": 3},
+        "replay": {"what": train, "kind": spending.ReplayRun, "group": 3, "lr": 5e-5},
         "reweighted": {"what": train, "kind": spending.ReweightedRun, "group": 3,
                        "steps": 90, "offline": 30},
         "trunk": {"what": train, "trunk": True},
