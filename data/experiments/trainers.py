@@ -24,6 +24,7 @@ ARMS = {
     "RLOO, defaults": {"method": "rloo"},
     "DPO, defaults": {"method": "dpo"},
     "GRPO, undivided": {"method": "grpo", "options": UNDIVIDED},
+    "GRPO, undivided, 3/4 beta": {"method": "grpo", "options": UNDIVIDED, "kl_coef": 0.75 * COEF},
     "GRPO, k3 uncorrected": {"method": "grpo", "options": {"use_bias_correction_kl": False}},
     "GRPO, KL in the reward": {"method": "grpo", "flags": ["--kl_in_reward"]},
     "RLOO, 4 updates a batch": {"method": "rloo", "steps": 30, "samples": 252, "updates": 4},
@@ -130,6 +131,7 @@ AHEAD = {
     "GRPO, KL in the reward - in the loss": ("GRPO, KL in the reward", GRPO),
     "RLOO, 4 updates a batch - 1": ("RLOO, 4 updates a batch", RLOO),
     "RLOO, TRL's positions - mended": ("RLOO, TRL's positions", RLOO),
+    "GRPO undivided, 3/4 beta - beta": ("GRPO, undivided, 3/4 beta", "GRPO, undivided"),
 }
 OURS = {"RLOO": (RLOO, "RLOO, k = 4"), "DPO": ("DPO, defaults", "DPO offline")}
 STATISTICS = {
@@ -137,4 +139,7 @@ STATISTICS = {
     **{f"share, TRL's {n} - ours": partial(ahead_of_ours, name=a, ours=b)
        for n, (a, b) in OURS.items()},
     "KL, GRPO - RLOO": partial(further, name=GRPO, other=RLOO),
+    "KL, GRPO undivided, 3/4 beta - RLOO": partial(
+        further, name="GRPO, undivided, 3/4 beta", other=RLOO
+    ),
 }  # fmt: skip
