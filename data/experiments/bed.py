@@ -2,13 +2,13 @@
 
 tune METHOD: four learning rates, the same for every method, on a seed of its own and for half of
 the steps; METHOD: a run at the best of them, about 10 seconds. On the testbed of 512 answers, so
-that every distance to pi* is exact.
+that every distance to pi* is exact. One task: the experiment beds draws several.
 """
 
 import copy
 from functools import cache, partial
 
-from rlhf_lite import direct, ppo, testbed
+from rlhf_lite import direct, experiments, ppo, testbed
 from rlhf_lite.optimum import OptimumError
 from rlhf_lite.policies import PolicyError
 
@@ -33,23 +33,31 @@ METHODS = {
     "DPO offline": (direct.DPORun, {"group": 2, "offline": STEPS}),
     "DPO online": (direct.DPORun, {"group": 2}),
 }
+TEXTBOOK = {"critic": "head", "lam": 0.95, "epochs": 4, "charge": "token", "whiten": "full"}
+LATER = {  # on several tasks alone
+    "PPO, textbook": (ppo.PPORun, TEXTBOOK),
+    "RLOO, 4 passes": (direct.RLOORun, {"group": 4, "epochs": 4}),
+    "RLOO, 4 passes, no clip": (direct.RLOORun, {"group": 4, "epochs": 4, "cliprange": 1e6}),
+    "DPO, labels anew": (experiments.load("_bed").Anew, {"group": 2, "offline": STEPS}),
+}
 
 
 @cache
-def bed():
-    """Return the Testbed of all arms."""
-    return testbed.new_testbed(0, words=2)
+def bed(task=0):
+    """Return the Testbed of a task."""
+    return testbed.new_testbed(task, words=2)
 
 
-def new_run(method, seed, lr, steps=STEPS, **dials):
-    """Return an untrained run of a method on the testbed."""
-    kind, own = METHODS[method]
+def new_run(method, seed, lr, steps=STEPS, task=0, **dials):
+    """Return an untrained run of a method on a task."""
+    kind, own = (METHODS | LATER)[method]
     config = (ppo.PPOConfig if kind is ppo.PPORun else direct.DirectConfig)(
         kl_coef=COEF, steps=steps, samples=SAMPLES, minibatches=2, max_new_tokens=3,
         bfloat16=False, lr=lr, seed=seed, **own | dials,
     )  # fmt: skip
-    policy = copy.deepcopy(bed().model)
-    return kind(policy, None, bed().tokenizer, bed().prompts, bed().score, config)
+    here = bed(task)
+    policy = copy.deepcopy(here.model)
+    return kind(policy, None, here.tokenizer, here.prompts, here.score, config)
 
 
 @torch.no_grad()
@@ -58,9 +66,9 @@ def logprobs(policy):
     return torch.log_softmax(bed().sequence_logprobs(policy), 1).numpy()
 
 
-def look(ours):
+def look(ours, task=0):
     """Return [KL(pi || pi*), KL(pi* || pi), J, KL(pi || pi0)] of log-probabilities (P, S)."""
-    found = testbed.exact(ours, bed().base_logprobs, bed().scores, COEF)
+    found = testbed.exact(ours, bed(task).base_logprobs, bed(task).scores, COEF)
     return [found.to_optimum, found.from_optimum, found.objective, found.kl]
 
 
@@ -80,30 +88,30 @@ def best_rate(tuned):
     return float(min(tuned["rates"], key=tuned["rates"].get))
 
 
-def train(method, seed, lr, steps=STEPS, every=10):
+def train(method, seed, lr, steps=STEPS, every=10, task=0):
     """Train; return {"curve": a row every few steps, "stopped": why or ""}.
 
     A row: samples, seconds of training, and what `look` says of the policy.
     """
-    run, seconds, stopped = new_run(method, seed, lr, steps), 0.0, ""
-    rows = [[0, 0.0, *look(logprobs(run.policy))]]
+    run, seconds, stopped = new_run(method, seed, lr, steps, task), 0.0, ""
+    rows = [[0, 0.0, *look(logprobs(run.policy), task)]]
     try:
         for step in run:
             seconds += step.seconds
             if step.step % every == 0:
-                rows.append([step.step * SAMPLES, seconds, *look(logprobs(run.policy))])
+                rows.append([step.step * SAMPLES, seconds, *look(logprobs(run.policy), task)])
     except (PolicyError, OptimumError) as error:
         stopped = str(error)[:120]
     found = {"lr": lr, "curve": rows, "stopped": stopped}
-    return found | ({"to_rest": to_rest(run)} if method.startswith("GRPO") else {})
+    return found | ({"to_rest": to_rest(run, task)} if method.startswith("GRPO") else {})
 
 
-def to_rest(run):
+def to_rest(run, task=0):
     """Return KL(pi || the rest of large groups) [nats] of a GRPO policy."""
     ours = logprobs(run.policy)
     # With the KL in the reward it is divided as well, and pi*, where all returns are equal, rests.
     dials = (run.config.divide, 3) if run.config.k3_loss else (False, 0)
-    rest = direct.fixed_point(bed().base_logprobs, bed().scores, COEF, *dials)[0]
+    rest = direct.fixed_point(bed(task).base_logprobs, bed(task).scores, COEF, *dials)[0]
     return float((np.exp(ours) * (ours - rest)).sum(1).mean())
 
 

@@ -29,15 +29,16 @@ RESTS = {  # (divide, tokens of k3 in the loss)
 bed = experiments.load("bed")
 
 
-def noise(seed):
+def noise(seed, task=0):
     """Return {method: a row a place, the variance and the signal of a batch's gradient}."""
-    start = bed.new_run("RLOO, k = 4", seed, LR)
+    start = bed.new_run("RLOO, k = 4", seed, LR, task=task)
     found = {name: [] for name in NAMES}
     for place in PLACES:
         while start.step < place:
             start.advance()
         for name in NAMES:
-            run = bed.new_run("REINFORCE" if name == "no baseline" else name, 100 + seed, LR)
+            kind = "REINFORCE" if name == "no baseline" else name
+            run = bed.new_run(kind, 100 + seed, LR, task=task)
             run.policy.load_state_dict(start.policy.state_dict())
             if name == "no baseline":
                 run.advantages = run.returns

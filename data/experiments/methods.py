@@ -2,7 +2,8 @@
 
 METHOD: 30 steps of 252 responses at the KL coefficient whose optimum lies near 1 nat, then 12 fresh
 responses to each prompt, scored by the reward model and by the scholar whom it was made after: four
-minutes. DPO also writes down what it thinks of its pairs.
+minutes. DPO also writes down what it thinks of its pairs. The experiment tuned gives every method a
+rate of its own.
 """
 
 from functools import partial
@@ -50,11 +51,17 @@ ARMS = {
 }  # fmt: skip
 
 
+def new_run(lab, seed, kind, prompts=None, **dials):
+    """Return an untrained run of a method, on all prompts or on some."""
+    config = (ppo.PPOConfig if kind is ppo.PPORun else direct.DirectConfig)(**dials, seed=seed)
+    asked = prompts or lab.prompts
+    return kind(lab.policy(), lab.base, lab.tokenizer, asked, lab.reward, config)
+
+
 def measure(lab, seed, kind, **dials):
     """Train and measure a method."""
     gold, dials = lab.gold("scholar"), DIALS | dials
-    config = (ppo.PPOConfig if kind is ppo.PPORun else direct.DirectConfig)(**dials, seed=seed)
-    run = kind(lab.policy(), lab.base, lab.tokenizer, lab.prompts, lab.reward, config)
+    run = new_run(lab, seed, kind, **dials)
     steps, stopped = [], ""
     try:
         for s in run:

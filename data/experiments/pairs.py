@@ -17,15 +17,20 @@ bed = experiments.load("bed")
 
 
 def measure(lab, seed, batches):
-    """Train; return {"pairs": how many, "curve": a row every ten steps, "best": of pi*}.
+    """Train at the rate of the record bed; return what `follow` does."""
+    lr = records.read("bed")["rates"]["DPO offline"]
+    return follow(bed.new_run("DPO offline", seed, lr, offline=batches), batches)
+
+
+def follow(run, batches, task=0, every=10):
+    """Train; return {"pairs": how many, "curve": a row every few steps, "best": of pi*}.
 
     A row: step, what `bed.look` says, the mean log pi of chosen and of rejected answers [nats] and
     the probability of all that stand in no pair; "best": the last three of pi*.
     """
-    lr = records.read("bed")["rates"]["DPO offline"]
-    run = bed.new_run("DPO offline", seed, lr, offline=batches)
-    chosen, rejected = places(run, batches)
-    unseen = np.ones(bed.bed().scores.shape, bool)
+    here = bed.bed(task)
+    chosen, rejected = places(run, batches, task)
+    unseen = np.ones(here.scores.shape, bool)
     unseen[chosen] = unseen[rejected] = False
 
     def told(ours):
@@ -34,19 +39,19 @@ def measure(lab, seed, batches):
 
     def row(step):
         ours = bed.logprobs(run.policy)
-        return [step, *bed.look(ours), *told(ours)]
+        return [step, *bed.look(ours, task), *told(ours)]
 
-    rows = [row(0), *(row(step.step) for step in run if step.step % 10 == 0)]
-    best = testbed.optimal_logprobs(bed.bed().base_logprobs, bed.bed().scores, bed.COEF)
+    rows = [row(0), *(row(step.step) for step in run if step.step % every == 0)]
+    best = testbed.optimal_logprobs(here.base_logprobs, here.scores, bed.COEF)
     return {"pairs": len(chosen[0]), "curve": rows, "best": told(best)}
 
 
-def places(run, batches):
+def places(run, batches, task=0):
     """Return where chosen and rejected answers stand in a table (P, S), two pairs of arrays."""
     sides = [], []
     for run.step in range(batches):
         batch = run.rollout()
-        found = [bed.bed().place(text) for text in batch.texts]
+        found = [bed.bed(task).place(text) for text in batch.texts]
         for side, rows in zip(sides, run.pairs(batch)):
             side += [found[row] for row in rows]
     run.step = 0
@@ -66,6 +71,11 @@ def further(record):
 def gained(record, column):
     """Return how much a number of thin pairs grew from the first row to the last."""
     return end(record, "pairs thin", column) - record.arm("pairs thin", "curve", 0, column)
+
+
+def beyond_best(record, column):
+    """Return how much more thin pairs end with than pi* has."""
+    return end(record, "pairs thin", column) - record.arm("pairs thin", "best", column - CHOSEN)
 
 
 STATISTICS = {
