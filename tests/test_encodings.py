@@ -333,6 +333,7 @@ def test_a_script_reads_and_writes_umlauts_under_an_ascii_locale(umlauts):
 def test_the_scoreboard_is_written_under_an_ascii_locale(tmp_path):
     """The README has Greek letters; a copy of it, since the script writes."""
     shutil.copy(ROOT / "README.md", tmp_path)
+    (tmp_path / "data").mkdir()
     code = (
         "import runpy, sys, pathlib, rlhf_lite.runtime as r; r.ROOT = pathlib.Path(sys.argv[1]);"
         "runpy.run_path(sys.argv[2], run_name='__main__')"
@@ -340,6 +341,7 @@ def test_the_scoreboard_is_written_under_an_ascii_locale(tmp_path):
     done = run_in({"LC_ALL": "C"}, "-c", code, str(tmp_path), str(DATA / "make_scoreboard.py"))
     assert done.returncode == 0, done.stderr
     assert "π" in (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert (tmp_path / "data" / "scoreboard.md").read_text(encoding="utf-8").startswith("# All ")
 
 
 def test_every_script_that_prints_can_print_anything():

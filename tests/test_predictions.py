@@ -495,7 +495,13 @@ def test_the_scoreboard_shows_five_verdicts_three_groups_and_brier():
         assert score.strip() == f"{judged[0]:.2f} ({judged[1]})"
 
 
-def test_the_readme_shows_the_scoreboard_of_the_records():
+def test_the_readme_and_the_list_show_the_scoreboard_of_the_records():
+    """The counts stand in the README, the verdicts one by one in data/scoreboard.md."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     shown = readme.partition("<!-- scoreboard -->")[2].partition("<!-- end of the scoreboard -->")
-    assert shown[0].strip() == scoreboard()
+    counts, _, folded = scoreboard().partition("<details><summary>")
+    assert shown[0].strip() == counts.strip()
+    title, _, rows = folded.partition("</summary>")
+    listed = (DATA / "scoreboard.md").read_text(encoding="utf-8")
+    assert listed.startswith(f"# {title}\n")
+    assert listed.endswith(f"\n\n{rows.removesuffix('</details>').strip()}\n")

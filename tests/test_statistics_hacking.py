@@ -13,6 +13,7 @@ import torch
 
 hasty, proxies, length, remedies = map(load, ("_hasty", "proxies", "length", "remedies"))
 strangers, draws, summit = map(load, ("strangers", "draws", "summit"))
+strange, fixes, terms = map(load, ("_strange", "strangers_remedies", "terms"))
 
 
 def record(arms, **more):
@@ -270,3 +271,157 @@ def test_length_is_taken_out_of_a_reward(lab):
     )
     left = reward(lab.pool.texts[0][:20])
     assert left.std() == pytest.approx(0, abs=1e-4)
+
+
+# ---- remedies on strangers, and gold in its terms ----
+
+
+def pushed(rise, seeds=3, prompts=4):
+    """Gold that has risen by `rise` at the last n, along a line in KL."""
+    d2 = hacking.root_kl(strange.NS) ** 2
+    return [{"gold": np.tile(rise * d2 / d2[-1], (prompts, 1)).tolist()} for _ in range(seeds)]
+
+
+def crowds(known, strange_):
+    return [{"known": k, "strange": s} for k, s in zip(pushed(known), pushed(strange_))]
+
+
+def test_every_change_is_that_of_its_own_arm_and_crowd():
+    for arm in fixes.SINGLE:
+        arms = {name: crowds(9, 9) for name in fixes.SINGLE} | {arm: crowds(0.4, -0.7)}
+        for case, expected in (("known", 0.4), ("strange", -0.7)):
+            found = fixes.STATISTICS[f"change, {arm}, {case}"](record(arms))
+            assert found == pytest.approx(np.full((3, 4), expected))
+
+
+@pytest.mark.parametrize("case, expected", [("known", 0.4), ("strange", -1.7)])
+def test_a_remedy_is_held_against_the_disease(case, expected):
+    for arm in fixes.SINGLE[1:-1]:
+        arms = {name: crowds(9, 9) for name in fixes.SINGLE}
+        arms |= {"single": crowds(1, 1), arm: crowds(1.4, -0.7)}
+        found = fixes.STATISTICS[f"{arm} - single, {case}"](record(arms))
+        assert found == pytest.approx(np.full((3, 4), expected))
+
+
+@pytest.mark.parametrize("how", ["mean", "worst", "uncertainty"])
+def test_five_are_held_against_each_alone(how):
+    def five(case):
+        runs = dict.fromkeys(("mean", "worst", "uncertainty"), 9.0) | {"alone": 1.0, how: case}
+        return {name: pushed(rise)[0] for name, rise in runs.items()}
+
+    arms = record({"five": [{"known": five(0.5), "strange": five(3.0)}] * 3})
+    for case, expected in (("known", -0.5), ("strange", 2.0)):
+        found = fixes.STATISTICS[f"{how} - alone, {case}"](arms)
+        assert found == pytest.approx(np.full((3, 4), expected))
+
+
+@pytest.mark.parametrize("better", [0.0, 0.3])
+def test_a_penalty_is_compared_at_equal_kl(better):
+    """Gold is a line in KL: half of the last KL has half of the rise."""
+    runs, half = crowds(9, -2), hacking.root_kl(strange.NS)[-1] ** 2 / 2
+    for run in runs:
+        kl = np.full((len(strange.COEFS), 4), np.nan)
+        kl[strange.COEFS.index(fixes.TRUSTED)] = half
+        run["strange"]["tilted"] = {"kl": kl, "gold": np.full_like(kl, better - 1)}
+    found = fixes.STATISTICS["penalty - best of n at equal KL"](record({"single": runs}))
+    # Between two recorded n gold is read off a line.
+    assert found == pytest.approx(np.full((3, 4), better))
+
+
+LIES = [(-2.0, 0.0, -1.0), (0.0, -2.0, 1.0), (-1.0, -1.0, 0.0)]  # by lies, by others, expected
+
+
+@pytest.mark.parametrize("by_lies, by_others, expected", LIES)
+def test_lies_carry_more_than_half_where_it_is_negative(by_lies, by_others, expected):
+    table = np.zeros((8, len(strange.NS)))
+    table[1, -1], table[5, -1] = by_lies, by_others
+    found = fixes.STATISTICS["lies - half of the change"]
+    assert found(record({"single": [{"strange": {"terms": table}}] * 3})) == pytest.approx(
+        [expected] * 3
+    )
+    steps = np.zeros((6, 8))
+    steps[-3:, 1], steps[-3:, 5] = by_lies, by_others
+    run = {"history": [{"terms": row} for row in steps], "chosen": {"terms": np.zeros((8, 7))}}
+    found = terms.STATISTICS["lies - half of the change, strange free"]
+    assert found(record({"strange free": [run] * 3})) == pytest.approx([expected] * 3)
+
+
+def policy(gold, kl=None, score=None, chosen=0.0, proxy=0.0):
+    """A run of PPO, and best of n whose gold goes from 0 to `chosen`, its proxy to `proxy`."""
+    kl = range(len(gold)) if kl is None else kl
+    score = gold if score is None else score
+    rows = [{"gold": float(g), "halves": [float(g)] * 2, "kl": float(k), "score": float(s)}
+            for g, k, s in zip(gold, kl, score)]  # fmt: skip
+    ends = {"gold": pushed(chosen)[0]["gold"], "proxy": np.linspace(0, proxy, 7)}
+    return {"history": rows, "chosen": ends}
+
+
+@pytest.mark.parametrize("arm", terms.ARMS)
+def test_a_policy_ends_above_or_below_the_base(arm):
+    arms = {name: [policy(np.full(9, 5.0))] * 3 for name in terms.ARMS}
+    arms[arm] = [policy([0, 0, 3, -1, -1, -1])] * 3
+    assert terms.STATISTICS[f"change, {arm}"](record(arms)) == pytest.approx([-1] * 3)
+
+
+def test_the_luck_of_a_batch_makes_no_fall_of_a_policy():
+    rng = np.random.default_rng(0)
+    found = []
+    for noise in rng.normal(size=(400, 3, 24, 2)):
+        runs = [{"history": [{"halves": pair} for pair in run]} for run in noise]
+        found.append(terms.STATISTICS["fall, known free"](record({"known free": runs})).mean())
+    assert abs(np.mean(found)) < 4 * np.std(found) / len(found) ** 0.5
+    peaked = np.minimum(np.arange(24.0), 30 - np.arange(24.0))
+    real = terms.STATISTICS["fall, strange free"](record({"strange free": [policy(peaked)] * 3}))
+    assert real == pytest.approx([np.mean(peaked[14:17]) - np.mean(peaked[-3:])] * 3)
+
+
+@pytest.mark.parametrize("key, expected", [("score", -1.0), ("gold", 2.0)])
+def test_ppo_is_held_against_best_of_n_at_the_bound_of_its_kl(key, expected):
+    at = hacking.root_kl(strange.NS)[-1] ** 2
+    kl = np.linspace(0, 2 * at, 24)
+    run = policy(kl / at, kl, 3 * kl / at, chosen=-1.0, proxy=4.0)
+    found = terms.STATISTICS[f"PPO - best of 64, {key}"](record({"known free": [run] * 3}))
+    assert found == pytest.approx([expected] * 3)
+
+
+@pytest.mark.parametrize("name, one, other", [
+    ("slow - free, known", "known slow", "known free"),
+    ("penalty - free, known", "known penalty", "known free"),
+    ("penalty - free, strange", "strange penalty", "strange free"),
+    ("worst - free, strange", "strange worst", "strange free"),
+    ("asked - free, strange", "strange asked", "strange free"),
+    ("penalty - slow, known", "known penalty", "known slow"),
+])  # fmt: skip
+def test_policies_are_compared_at_equal_kl(name, one, other):
+    plain, better = policy(np.arange(24.0)), policy(np.arange(24) / 2 + 2, np.arange(24) / 2)
+    arms = {n: [policy(np.full(24, 99.0))] * 3 for n in terms.ARMS}
+    arms |= {one: [better] * 3, other: [plain] * 3}
+    assert terms.STATISTICS[name](record(arms)) == pytest.approx([2] * 3)
+
+
+def test_what_choosing_does_is_told_in_terms_that_sum_to_gold():
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(3, 200, 8))
+    crowd = strange.Crowd(["a", "b", "c"], None, points)
+    found = strange.told(points.sum(-1), crowd)
+    assert np.sum(found["terms"], 0) == pytest.approx(found["gold"].mean(0))
+    assert found["proxy"] == pytest.approx(found["gold"].mean(0))
+    tilted = found["tilted"]
+    for name in ("kl", "gold"):
+        means = np.mean(tilted[name], 1)
+        assert list(means) == sorted(means)  # a smaller coefficient goes further
+    assert tilted["ess"] == sorted(tilted["ess"], reverse=True)
+
+
+def test_a_coin_names_half_of_the_winners():
+    labels = [{"chosen": "a", "rejected": "b"}] * 400
+    swapped = sum(r["chosen"] == "b" for r in strange.tossed(labels, 0))
+    assert 160 < swapped < 240 and all(r["chosen"] != r["rejected"] for r in labels)
+
+
+def test_the_strangers_of_the_remedies_are_new(tmp_path):
+    lab = strange.StrangeLab(tmp_path)
+    measured, asked = (set(lab.strangers(p)) for p in (strange.MEASURED, strange.ASKED))
+    before = {n for look in strangers.LOOKS for n in strangers.strangers(lab, look)}
+    assert len(measured) > 20 and len(asked) > 40
+    assert not measured & asked and not (measured | asked) & before

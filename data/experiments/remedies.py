@@ -35,9 +35,12 @@ def measure(lab, seed, kind, kl_coef=0.0):
     shown = (kind, kl_coef, seed) == ("single", 0.0, SEEDS[0])
     for step in run(lab, rewarded(lab, kind, seed), kl_coef, seed):
         read = [lab.read(t) for t in step.texts]
+        points = np.array([lab.auditor.points(r) for r in read])
+        gold = points.sum(1)
         rows.append({
             "score": step.score, "kl": step.kl_k1, "kl exact": step.kl,
-            "gold": np.mean([lab.auditor.utility(r) for r in read]),
+            "gold": gold.mean(), "halves": [gold[::2].mean(), gold[1::2].mean()],
+            "terms": points.mean(0),
             **{k: np.mean([getattr(r, k) for r in read])
                for k in ("true", "false", "unsupported", "words", "garbled")},
             "voices": np.mean([r.voices for r in read], 0),

@@ -61,7 +61,13 @@ from rlhf_lite.show.figures_base import (
     plot_temperatures,
     plot_tilt,
 )
-from rlhf_lite.show.figures_diversity import DIVERSITY, plot_run, plot_voice_areas
+from rlhf_lite.show.figures_diversity import (
+    DIVERSITY,
+    plot_excess,
+    plot_run,
+    plot_voice_areas,
+    plot_voice_lines,
+)
 from rlhf_lite.show.figures_feedback import KIND_LOOKS, plot_bits, plot_matrix, plot_points
 from rlhf_lite.show.figures_policies import plot_dashboard, plot_frontier, plot_push, plot_rewards
 from rlhf_lite.show.figures_rewards import (

@@ -192,7 +192,7 @@ def explore_runs(world, record, curves, start=0.54):
     the widget is made, so that a move costs nothing. Works by keyboard: arrows move the slider.
     """
     run_of(record, start)  # or say why not
-    coefs, names = [*record["coefs"], 0], record["fixed prompts"]
+    coefs, names = record["coefs"], record["fixed prompts"]
     pictures = {}
     for coef in coefs:
         _, seeds, best, _ = run_of(record, coef)
@@ -278,6 +278,19 @@ def policy_view(remedies, place):
     return said, figure
 
 
+def _keeper():
+    """Return drawn(view, record, *key) -> (sentence as HTML, PNG), which draws each key once."""
+    kept = {}
+
+    def drawn(view, record, *key):
+        if key not in kept:
+            said, figure = view(record, *key)
+            kept[key] = html.escape(said), figure_png(figure)
+        return kept[key]
+
+    return drawn
+
+
 def explore_push(world, proxies, remedies):
     """Show how hard to push: best-of-n or PPO, on a proxy of some size and number of labels.
 
@@ -297,7 +310,7 @@ def explore_push(world, proxies, remedies):
     picks = {n: _arms(proxies, n)[0]["picks"] for n in (f"{s} {c}" for s in sizes for c in counts)}
     who = ipywidgets.Dropdown(options=list(next(iter(picks.values()))), description="Prompt")
     asked = ipywidgets.Dropdown(options=prompts, description="Prompt")
-    gold, read = auditor(world), Reader(world)
+    gold, read, drawn = auditor(world), Reader(world), _keeper()
 
     def show():
         best = how.value == "best of n"
@@ -305,13 +318,13 @@ def explore_push(world, proxies, remedies):
             box.layout.display = "none" if best == (box in (step, asked)) else ""
         if best:
             place = proxies["ns"].index(ns.value)
-            said, figure = push_view(proxies, size.value, count.value, place)
+            said, png = drawn(push_view, proxies, size.value, count.value, place)
             text, _ = picks[f"{size.value} {count.value}"][who.value][place]
         else:
-            said, figure = policy_view(remedies, step.value - 1)
+            said, png = drawn(policy_view, remedies, step.value - 1)
             text = examples[step.value - 1][1 + prompts.index(asked.value)]
         card = claims_html(world, text, f"gold {gold.utility(read(text)):+z.2f} points")
-        return html.escape(said), card, figure_png(figure)
+        return said, card, png
 
     watched = (how, ns, step, size, count, who, asked)
     choices = ipywidgets.HBox([size, count, who, asked, reset_button(*watched)])
