@@ -176,7 +176,9 @@ def test_every_stage_runs_at_124_million(tmp_path, monkeypatch, stage):
 
 
 def test_the_configurations_are_yaml_with_the_fields_that_matter():
-    found = {p.stem: yaml.safe_load(p.read_text("utf-8")) for p in TRAIN.parent.glob("*.yaml")}
+    found = {
+        p.stem: yaml.safe_load(p.read_text(encoding="utf-8")) for p in TRAIN.parent.glob("*.yaml")
+    }
     assert found.keys() == {"one_gpu", "fsdp_8", "vllm"}
     assert (found["one_gpu"]["num_processes"], found["fsdp_8"]["num_processes"]) == (1, 8)
     assert found["fsdp_8"]["fsdp_config"]["fsdp_state_dict_type"] == "FULL_STATE_DICT"
@@ -199,7 +201,7 @@ def test_a_model_of_another_tokenizer_is_refused(tmp_path, tiny):
     spec.loader.exec_module(script)
     models.save(*tiny, tmp_path)
     assert script.opened("grpo", str(tmp_path))[1].padding_side == "left"
-    settings = json.loads((tmp_path / "tokenizer_config.json").read_text("utf-8"))
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text(encoding="utf-8"))
     settings |= {"eos_token": "<|pad|>", "pad_token": "<|endoftext|>"}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
     with pytest.raises(models.ModelError, match=r"ends texts with '<.pad.>'.*; expected a GPT-2's"):
@@ -215,7 +217,9 @@ def test_pairs_are_labelled_by_the_score(tmp_path, monkeypatch):
                               "texts": [[f"{q} {t}" for t in drawn] for q in lab.prompts]})  # fmt: skip
     monkeypatch.setattr(Lab, "draw", lambda *a, **k: fake)
     rows = [
-        json.loads(x) for x in load("trainers").pairs(lab, 0).read_text("utf-8").split("\n") if x
+        json.loads(x)
+        for x in load("trainers").pairs(lab, 0).read_text(encoding="utf-8").split("\n")
+        if x
     ]
     assert len(rows) == 3780 and all(r["chosen"] != r["rejected"] for r in rows)
     # Neighbours are 6 / 89 apart: the second wins sigma(0.067) = 51.7% of 3,780, with an sd of 0.8%.
