@@ -44,7 +44,7 @@ def judged(name, **changes):
 
 
 @pytest.mark.parametrize(("same", "changes", "there"), [
-    ("β", {}, 20.0), ("KL", {"kl": 1.5}, 18.0), ("score", {"score": 1.2}, 18.0),
+    ("beta", {}, 20.0), ("KL", {"kl": 1.5}, 18.0), ("score", {"score": 1.2}, 18.0),
 ])  # fmt: skip
 def test_the_excess_is_what_the_policy_has_less_than_its_peer(same, changes, there):
     """Positive where PPO has less, negative where it has more."""

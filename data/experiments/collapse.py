@@ -95,7 +95,7 @@ def leading(record, arm, key):
     return record.arm(arm, key, record["voices"].index(collapse.LEADER))
 
 
-SAME = {"β": "kl_coef", "KL": "kl", "score": "score"}
+SAME = {"beta": "kl_coef", "KL": "kl", "score": "score"}
 STATISTICS = {
     **{f"excess at {c}, equal {name}": partial(EXCESS, arm=f"ppo {c}", same=key)
        for c in JUDGED for name, key in SAME.items()},
