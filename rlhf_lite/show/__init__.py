@@ -2,7 +2,7 @@
 
 The face of the wing, which notebooks import; the parts behind it import downward: style, cards,
 controls, figures_base, figures_feedback, figures_rewards, figures_policies, figures_diversity,
-explorers, harmless, desk, blind, truth, attacks, bias, budget, law, less, panel.
+explorers, harmless, desk, blind, truth, attacks, bias, budget, less, panel.
 """
 
 from rlhf_lite.show.attacks import (
@@ -82,14 +82,6 @@ from rlhf_lite.show.harmless import (
     plot_multiplier,
     plot_plane,
     weights_of,
-)
-from rlhf_lite.show.law import (
-    expected_share,
-    explore_law,
-    law_view,
-    plot_law,
-    plot_where,
-    responses_for,
 )
 from rlhf_lite.show.less import (
     cost_of,
