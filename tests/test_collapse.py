@@ -18,6 +18,13 @@ HELPER = COLLAPSE.collapse
 VOICES = ["encyclopedia", "tabloid"]
 
 
+@pytest.fixture(autouse=True)
+def no_figure_stays():
+    """Close what a test has drawn, or the next one that asks for the current axes gets them."""
+    yield
+    plt.close("all")
+
+
 def arm(inside=20.0, kl=1.0, score=1.0, voice=1.0, coef=0.54, **changes):
     """All that the statistics read of one seed."""
     return {

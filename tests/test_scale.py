@@ -248,7 +248,8 @@ def test_shares_are_compared_the_right_way_round():
         "share, GRPO, KL in the reward - in the loss": rest - grpo,
         "share, RLOO, 4 updates a batch - 1": rest - rloo,
         "share, RLOO, TRL's positions - mended": rest - rloo,
-        "KL, GRPO - RLOO": 1.1,
+        "share, GRPO undivided, 3/4 beta - beta": 0.0,
+        "KL, GRPO - RLOO": 1.1, "KL, GRPO undivided, 3/4 beta - RLOO": -0.4,
     })  # fmt: skip
 
 
@@ -258,4 +259,7 @@ def test_every_arm_has_the_budget_of_the_methods():
     for arm in arms_of(trainers).values():
         dials = trainers.DIALS | arm
         assert dials["steps"] * dials["samples"] == budget
-        assert (dials["kl_coef"], dials["lr"]) == (methods.COEF, methods.DIALS["lr"])
+        assert dials["lr"] == methods.DIALS["lr"]
+    others = {n: a["kl_coef"] for n, a in arms_of(trainers).items() if "kl_coef" in a}
+    assert trainers.DIALS["kl_coef"] == methods.COEF
+    assert others == {"GRPO, undivided, 3/4 beta": 0.75 * methods.COEF}
