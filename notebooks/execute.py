@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 def clean(book):
     """Drop what does not belong in git.
 
-    Widget state, timings, kernel versions, views of dead widgets.
+    Widget state, timings, kernel versions, views of dead widgets. Of a picture its text stays.
     """
     book.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -34,8 +34,11 @@ def clean(book):
             output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
             if "VBox(" in output.get("data", {}).get("text/plain", ""):
                 output["data"]["text/plain"] = "A widget: run the notebook to use it."
+            alt = output.get("metadata", {}).get("image/png", {}).get("alt")
             output.get("metadata", {}).clear()
             if "image/png" in output.get("data", {}):
+                output["metadata"].update({"image/png": {"alt": alt}} if alt else {})
+                output["data"].pop("text/html", None)  # the same picture, for JupyterLab's sake
                 output["data"]["image/png"] = lighten(output["data"]["image/png"])
     return book
 

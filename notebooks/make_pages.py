@@ -32,7 +32,7 @@ COURSE = "RLHF, measured"
 DEAD = "A widget: run the notebook to use it."  # what execute.py leaves of a widget
 # What the last line of a widget's cell calls, and of which controls not all positions are kept.
 RECORDED = {
-    "VBox([distance, picture])": {},
+    "[distance, picture])": {},
     "explore_runs(": {},
     "explore_push(": {},
     "explore_weight(": {},
@@ -41,15 +41,17 @@ RECORDED = {
     "explore_dials(": {},
     "explore_price(": {},
     "explore_budget(": {},
+    "explore_law(": {},
 }
 LIVE = {
     "explore_parrot(": "Here a box takes a prompt of yours, and the model goes on with it.",
     "labelling_desk(": "Here stands the desk at which you label pairs of texts.",
+    "class_board(": "Here hangs the live board of a class.",
     "explore_score(": "Here a box takes a text of yours, and the reward model scores it.",
     "leash.view": "Here a policy is trained while you move the price of KL.",
     "blind_test(": "Here you judge two policies without knowing which is which.",
     "explore_attack(": "Here you try to make the live policy tell a secret.",
-    "VBox([slider, image])": "Here a slider runs over the live run of the cells above.",
+    "[slider, image])": "Here a slider runs over the live run of the cells above.",
 }
 ENVIRONMENT = jinja2.Environment(
     loader=jinja2.FileSystemLoader(PARTS), trim_blocks=True, keep_trailing_newline=False
@@ -163,11 +165,14 @@ def sentences(paragraph, least=40):
     return said
 
 
-def caption(cells, at, number, section):
-    """Return the alt text of a figure: its number, its section, its title, what is said of it.
+def caption(cells, at, number, section, alt=None):
+    """Return the alt text of a figure: its number, its section, and what it shows, its `alt`.
 
-    The title is read off the code; what is said, off the prose below, else above.
+    Without one, as a notebook stores it that another front end ran, its title, read off the code,
+    and what is said of it in the prose below, else above.
     """
+    if alt:
+        return f"Figure {number}, in “{section}”. {alt}"
     said = re.findall(r"(?<!legend\()title(?:=|\(|=\()\s*\"([^\"{]+)\"", cells[at].source)[:1]
     for near, part in ((at + 1, 0), (at - 1, -1)):
         cell = cells[near] if near < len(cells) else cells[at]
@@ -286,7 +291,8 @@ class Page:
         """Return one output of cell `at`; a widget as its recording, or as a note."""
         if output.get("data", {}).get("text/plain") != DEAD:
             self.figures += "image/png" in output.get("data", {})
-            alt = caption(self.cells, at, self.figures, self.section)
+            picture = output.get("metadata", {}).get("image/png", {})
+            alt = caption(self.cells, at, self.figures, self.section, picture.get("alt"))
             return output_html(output, alt)
         source, name = self.cells[at].source, self.path.name
         if key := kind_of(source, LIVE):

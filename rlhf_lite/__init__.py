@@ -3,9 +3,9 @@
 Shapes, everywhere: B batch, Q query tokens, R response tokens, T = Q + R, V vocabulary, K samples
 per query. Masks are 1 where a token counts. Modules import downward only, in the order
 checks, runtime, world, models, sampling, attacks, training, feedback, edits, annotators, labellers,
-optimum, pools, judging, rewards, proxies, knowledge, truth, diversity, testbed, scores, rollouts,
-steps, policies, ppo, direct, supervised, hacking, records, rulers, experiments, launching,
-predictions, budget, published, show.
+optimum, pools, judging, rewards, proxies, classroom, knowledge, truth, diversity, testbed, scores,
+rollouts, steps, policies, ppo, direct, supervised, hacking, records, rulers, experiments,
+launching, predictions, budget, published, exercises, show.
 """
 
 import os

@@ -300,23 +300,12 @@ class LabelStore:
         return record
 
     def _write(self, line):
-        """Add one line in one write, on a line of its own even after one that was cut off."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
-        fd = os.open(self.path, flags, 0o644)
-        try:
-            _lock(fd)
-            size = os.lseek(fd, 0, os.SEEK_END)
-            if size:
-                os.lseek(fd, size - 1, os.SEEK_SET)
-                line = line if os.read(fd, 1) == b"\n" else b"\n" + line
-            else:  # the file's name before its first label, so that nobody adds to a nameless file
-                _sync_folder(self.path.parent)
-            if os.write(fd, line) < len(line):
-                raise OSError(errno.ENOSPC, "only part of the line fitted on the disk")
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        add_lines(self.path, line)
+
+    def place(self):
+        """Say where the labels go, for the foot of a desk."""
+        return f"Labels of {self.annotator} go to {self.path}, each before the next is shown."
 
     def records(self):
         """Return the Labels of this person, none where the file does not exist yet.
@@ -331,7 +320,30 @@ class LabelStore:
         return labels
 
 
-def _lock(fd):
+def add_lines(path, lines):
+    """Add lines (bytes, each with its end) to a file in one write, forced to disk.
+
+    They begin a line of their own even after one that was cut off. Raises OSError, also where only
+    a part of them fitted.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
+    fd = os.open(path, flags, 0o644)
+    try:
+        lock(fd)
+        size = os.lseek(fd, 0, os.SEEK_END)
+        if size:
+            os.lseek(fd, size - 1, os.SEEK_SET)
+            lines = lines if os.read(fd, 1) == b"\n" else b"\n" + lines
+        else:  # the file's name before its first label, so that nobody adds to a nameless file
+            _sync_folder(path.parent)
+        if os.write(fd, lines) < len(lines):
+            raise OSError(errno.ENOSPC, "only part of the line fitted on the disk")
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def lock(fd):
     """Wait for the file's advisory lock, held until the file is closed.
 
     A disk without locks still gets each label in one write.

@@ -1,7 +1,8 @@
 """Measure judges: how far two people agree, and how often a score is right about a label.
 
-Agreement, kappa and majorities of people; accuracy and reliability of a score against noisy labels;
-win rates, Bradley-Terry and Elo. Omits who judges: `labellers`, and people at `show.blind_test`.
+Agreement, kappa, alpha and majorities of people; accuracy and reliability of a score against noisy
+labels; win rates, Bradley-Terry and Elo. Omits who judges: `labellers`, and people at
+`show.blind_test`.
 Taught by notebooks 02, 03 and 09.
 """
 
@@ -64,6 +65,39 @@ def agreement_matrix(raters):
     kappa = [[cohen_kappa(raters[m], raters[n]) for n in names] for m in names]
     shares, counts = np.moveaxis(np.array(pairs).reshape(len(names), len(names), 2), 2, 0)
     return names, shares, np.array(kappa), counts.astype(int)
+
+
+def panel(raters):
+    """Return the agreement of {name: `choices`} of people who each saw some of the items, a dict.
+
+    share p_o: how often two answers to one item are alike, every answer counting once; chance p_e:
+    how often any two answers are; alpha = (p_o - p_e) / (1 - p_e), for two people who saw the same
+    items nearly kappa (Krippendorff 2011, nominal data); low, high: its 95% interval by the
+    jackknife over items, the people taken as given; items: those with two answers or more; seen:
+    answers to such an item, on average. nan where nothing can be said.
+    """
+    answers = {}
+    for table in raters.values():
+        for key, side in table.items():
+            answers.setdefault(key, []).append(side)
+    rows = [[a.count(side) for side in (-1, 0, 1)] for a in answers.values() if len(a) > 1]
+    counts = np.array(rows, dtype=float).reshape(-1, 3)
+    each = counts.sum(1)
+    alike = (counts * (counts - 1)).sum(1) / np.maximum(each - 1, 1)
+
+    def alpha(n, same, sides):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share, chance = same / n, (sides * (sides - 1)).sum(-1) / (n * (n - 1))
+            return share, chance, (share - chance) / (1 - chance)
+
+    share, chance, whole = map(float, alpha(each.sum(), alike.sum(), counts.sum(0)))
+    left = alpha(each.sum() - each, alike.sum() - alike, counts.sum(0) - counts)[2]
+    size = len(each)
+    half = student.ppf(0.975, size - 1) * math.sqrt(size - 1) * left.std() if size > 2 else math.nan
+    return {
+        "share": share, "chance": chance, "alpha": whole, "low": whole - half,
+        "high": whole + half, "items": size, "seen": float(each.mean()) if size else math.nan,
+    }  # fmt: skip
 
 
 def expected_agreement(p):

@@ -14,6 +14,7 @@ from rlhf_lite.checks import check_alike, check_number, check_numbers
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import gammaln, logsumexp, softmax
+from scipy.stats import entropy
 
 
 class OptimumError(ValueError):
@@ -53,6 +54,27 @@ def weights(scores, kl_coef):
     w_i = exp(score_i / kl_coef) / sum_j exp(score_j / kl_coef). scores (P, N); returns (P, N).
     """
     return softmax(check_scores(scores, kl_coef) / kl_coef, axis=1)
+
+
+def tilt_to(scores, nats):
+    """Return the weights (P, N) of pi* at the kl_coef at which its mean KL is `nats`.
+
+    The N samples of each prompt are taken as the base itself, so the KL, mean over prompts of
+    sum_i w_i log(N w_i), is exact. Raises OptimumError for more nats than the samples can carry.
+    """
+    scores = check_scores(scores)
+    check_number(nats, "nats", OptimumError, above=0)
+
+    def excess(log_coef):
+        q = weights(scores, math.exp(log_coef))
+        return float(-entropy(q, axis=1).mean()) + math.log(scores.shape[1]) - nats
+
+    spread = max(np.ptp(scores, axis=1).max(), 1e-12)
+    low, high = math.log(1e-4 * spread), math.log(1e4 * spread)
+    if not excess(low) > 0:
+        found = f"{scores.shape[1]} samples a prompt carry no {nats:g} nats"
+        raise OptimumError(f"{found}; expected more samples, or scores that differ")
+    return weights(scores, math.exp(brentq(excess, low, high)))
 
 
 def ess(scores, kl_coef):

@@ -23,11 +23,11 @@ from scipy.stats import t as student
 KINDS = ("EXACT", "EMERGENT", "SIMULATOR")
 GROUPS = ("blind", "after a look", "EXACT")
 COLOURS = {
-    "CONFIRMED": "#009E73",
-    "REFUTED": "#D55E00",
+    "CONFIRMED": "#007A4D",
+    "REFUTED": "#BE5400",
     "NO EFFECT": "#0072B2",
-    "TOO NOISY": "#7F7F7F",
-    "VOID": "#9467BD",
+    "TOO NOISY": "#707070",
+    "VOID": "#A0468F",
 }
 EVERYWHERE = (-math.inf, math.inf)
 

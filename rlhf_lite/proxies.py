@@ -1,13 +1,16 @@
 """Score texts by less or more than one transformer: a bag of words, a linear fit, an ensemble.
 
 Each is a reward that a policy can be pushed against, of another size than `rewards` trains. Omits
-the one-layer transformer, which is a RewardRun on `models.first_layers`. Taught by notebook 06.
+the one-layer transformer, which is a RewardRun on `models.first_layers`. Taught by notebook 06; the
+class of 02b fits a line to what the base model makes of its texts.
 """
 
 from collections import Counter
 
 from rlhf_lite.checks import check_choice, check_numbers, check_texts
 from rlhf_lite.feedback import FeedbackError
+from rlhf_lite.models import context_of
+from rlhf_lite.rewards import encode_right
 
 import numpy as np
 import torch
@@ -65,6 +68,57 @@ class BagOfWords:
     def __call__(self, texts):
         """Return the score of each text, float32 tensor (N,)."""
         return torch.tensor(self._counts(check_texts(texts)) @ self.weights, dtype=torch.float32)
+
+
+class Features:
+    """What a frozen base model makes of texts: its last layer, mean over the tokens; remembered.
+
+    Example: `Features(base, tokenizer)(["Ivo Vane sang."])`, an array (1, width).
+    """
+
+    def __init__(self, base, tokenizer, batch=64):
+        self.base, self.tokenizer, self.batch, self.seen = base, tokenizer, batch, {}
+
+    def __call__(self, texts):
+        """Return the features of each text, (N, width)."""
+        texts = check_texts(texts, least=1)
+        new = sorted({t for t in texts if t not in self.seen}, key=len)
+        for start in range(0, len(new), self.batch):
+            part = new[start : start + self.batch]
+            self.seen.update(zip(part, self._read(part)))
+        return np.array([self.seen[t] for t in texts])
+
+    @torch.no_grad()
+    def _read(self, texts):
+        tokens, lengths = encode_right(self.tokenizer, texts, context_of(self.base), cut=True)
+        hidden = self.base.transformer(input_ids=tokens.to(self.base.device)).last_hidden_state
+        real = torch.arange(tokens.shape[1]) < lengths[:, None]
+        weights = (real / lengths[:, None]).to(hidden)
+        return (hidden * weights[..., None]).sum(1).cpu().numpy()
+
+
+class LinearReward:
+    """A linear score of `Features`, fitted to preferences in a moment; call it on texts.
+
+    w ~ N(0, 1) on features in units of their sd over the texts told of, times spread / sqrt(width).
+    """
+
+    def __init__(self, features, rows, spread=1.0):
+        """Fit to `rewards.examples("preference", records)`."""
+        if not rows:
+            raise FeedbackError("no preferences to fit a linear reward to; expected at least one")
+        chosen, rejected = zip(*(texts for texts, _ in rows))
+        self.features, told = features, features(chosen + rejected)
+        width = told.shape[1]
+        self.scale = spread / np.maximum(told.std(0), 1e-6) / width**0.5
+        self.middle = told.mean(0)
+        gaps = (told[: len(rows)] - told[len(rows) :]) * self.scale
+        self.weights = fit_preferences(gaps, [tie for _, tie in rows])
+
+    def __call__(self, texts):
+        """Return the score of each text, float32 tensor (N,), in nats."""
+        found = (self.features(texts) - self.middle) * self.scale @ self.weights
+        return torch.tensor(found, dtype=torch.float32)
 
 
 def ensemble(scores, how="worst", weight=1.0):

@@ -10,6 +10,9 @@ from selenium.webdriver.common.keys import Keys
 pytestmark = needs_chromium
 VIEW = """const box = document.querySelector('.jp-Notebook .jupyter-widgets.widget-vbox');
 return box && {text: box.innerText, picture: box.querySelector('img')?.src || ''}"""
+NAMED = """const view = document.querySelector('.rlhf-view'), handle = view?.querySelector('.noUi-handle');
+return view && {name: handle.ariaLabel, value: handle.ariaValueText, alt: view.querySelector('img.widget-image').alt,
+    said: view.querySelector('[role=status]')?.textContent || ''}"""
 LIVE = """import copy
 from rlhf_lite import models, show
 from rlhf_lite.ppo import PPOConfig, PPORun
@@ -89,3 +92,11 @@ def test_the_slider_over_recorded_runs(lab, browser, tmp_path):
 
     wait(moved, 60, "the policy at β = 0.24")
     assert "β = 0.54:" in before["text"]
+
+    def named():
+        """What a screen reader is told, once it is told where the slider stands."""
+        told = browser.execute_script(NAMED)
+        return told and told["value"] == "0.24" and "β = 0.24:" in told["said"] and told
+
+    told = wait(named, 60, "the slider's value and the sentence in words")
+    assert told["name"] == "KL coefficient β" and "share of voices, log scale" in told["alt"]

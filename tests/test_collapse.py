@@ -63,7 +63,7 @@ def test_the_excess_is_what_the_policy_has_less_than_its_peer(same, changes, the
 def test_a_random_score_has_an_optimum_of_its_own():
     record = made()
     record["paths"]["random 1"] = {k: np.array(v) / 2 for k, v in record["paths"]["reward"].items()}
-    found = COLLAPSE.STATISTICS["excess at 0.54, random score"](record)
+    found = COLLAPSE.STATISTICS["excess at 0.9, random score"](record)
     # A score of 1 lies between 0.8 and 1.6 there, and beyond the end of the other path.
     assert found[0] == pytest.approx(19.0 - 20.0) and np.isnan(found[1])
 

@@ -43,6 +43,9 @@ class TestEveryNotebook:
         assert set(book["metadata"]) == {"kernelspec", "language_info"}
         assert book["metadata"]["kernelspec"]["name"] == "python3"
         assert all(set(c["metadata"]) <= {"tags", "slideshow"} for c in book["cells"])
+        shown = [c["metadata"]["slideshow"] for c in book["cells"] if "slideshow" in c["metadata"]]
+        assert all(set(s) == {"slide_type"} for s in shown)
+        assert len(shown) == (0 if path not in LESSONS else len(book["cells"]))
         assert len({c["id"] for c in book["cells"]}) == len(book["cells"])
 
     def test_light(self, path):

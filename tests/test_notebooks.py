@@ -1,6 +1,7 @@
 """Every notebook and solution runs from a clean kernel, without a network, in fast mode (fewer steps and samples)."""
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -44,6 +45,11 @@ def test_notebook_runs(path, offline_kernel):
     assert all(c.execution_count for c in code if c.source.strip())
     noise = [o.text for c in code for o in c.outputs if o.get("name") == "stderr"]
     assert not noise
+    said = "".join(o.text for c in code for o in c.outputs if o.get("name") == "stdout")
+    solved = path.parent.name == "solutions"
+    verdicts = re.findall(r"^Exercise \d+: (right|not yet)", said, re.MULTILINE)
+    assert len(verdicts) >= 4 and set(verdicts) == {"right" if solved else "not yet"}
+    assert " stopped in its line " not in said and " cannot be used: " not in said
 
 
 def run_source(source, folder):

@@ -109,6 +109,10 @@ class TestAPage:
         alts = [attrs.get("alt", "") for tag, attrs in Reader(page).tags if tag == "img"]
         assert len(alts) >= 5 and all(len(alt) > 20 for alt in alts)
 
+    def test_a_picture_says_what_its_figure_says(self):
+        said = make_pages.caption(cells_of("plot()"), 1, 3, "How far?", "x: KL, 0 to 1.")
+        assert said == "Figure 3, in “How far?”. x: KL, 0 to 1."
+
     def test_math_needs_no_library(self, page):
         prose = re.sub(r"<(script|style|code|pre)\b.*?</\1>", "", page, flags=re.DOTALL)
         assert "$" not in prose and page.count("<math") > 10

@@ -161,10 +161,10 @@ def test_thin_pairs_are_held_against_the_whole_file(monkeypatch):
     sides = {"own": {"chosen": -1.0, "accuracy": 0.9}, "unseen": {"chosen": 0.0, "accuracy": 0.6}}
     arms = {name: [{"objective": 0.5, **sides}] * 2 for name in arms_of(thin)}
     arms["126 pairs"] = [{"objective": 0.25, **sides}] * 2
+    arms["3,780 pairs"] = [{"objective": 0.5, **sides, "unseen": sides["own"]}] * 2
     found = {name: f(record(arms)).tolist() for name, f in thin.STATISTICS.items()}
     assert found["share, 126 - 3,780 pairs"] == pytest.approx([-0.25] * 2)
-    assert found["share, 90 - 30 steps on 126 pairs"] == pytest.approx([0.25] * 2)
-    assert found["learned by heart, 126 pairs"] == pytest.approx([0.3] * 2)
+    assert found["by heart, 126 - 3,780 pairs"] == pytest.approx([0.3] * 2)
     assert found["log pi of chosen gained, 126 pairs"] == [-1.0, -1.0]
 
 

@@ -17,6 +17,7 @@ from small_runs import PROMPTS, count_e, same
 NAMES = ("ppo", "people", "faults")
 SHORT = {"steps": 2, "samples": 8, "minibatches": 2, "max_new_tokens": 6, "bfloat16": False}
 PPO, PEOPLE, FAULTS = map(experiments.load, NAMES)
+PLANTED = experiments.load("_faults")
 
 
 @pytest.fixture
@@ -55,11 +56,7 @@ def test_the_dials_of_the_record_are_those_of_the_arms():
         for arm, own in experiments.arms_of(module).items():
             told = records.read(name)["arms"][arm]["0"]["dials"]
             now = module.DIALS | own | {"seed": 0}
-            # The sign and the rate were turned behind the back of the dials then.
-            skip = ("kl_coef", "lr") if name == "faults" else ()
-            assert {k: now[k] for k in told if k not in skip} == {
-                k: v for k, v in told.items() if k not in skip
-            }
+            assert {k: now[k] for k in told} == told
             assert now["steps"] >= len(records.read(name)["arms"][arm]["0"]["history"])
 
 
@@ -246,7 +243,7 @@ def run_of(small, kind=PPORun, **dials):
 
 
 def test_a_padded_score_is_reported_and_never_learned_from(small):
-    told, deaf = run_of(small, FAULTS.Padded), run_of(small)
+    told, deaf = run_of(small, PLANTED.Padded), run_of(small)
     deaf.score = lambda texts: torch.zeros(len(texts))
     assert next(iter(told)).score > 0 and next(iter(deaf)).score == 0
     assert same(told.policy.parameters(), deaf.policy.parameters())
@@ -257,14 +254,14 @@ def test_a_padded_score_is_reported_and_never_learned_from(small):
 
 def test_a_shifted_reference_shows_in_the_sampled_kl_alone(small):
     """In k3; the sum of k1 is that of the same numbers, where responses are all of full length."""
-    step, healthy = next(iter(run_of(small, FAULTS.Shifted))), next(iter(run_of(small)))
+    step, healthy = next(iter(run_of(small, PLANTED.Shifted))), next(iter(run_of(small)))
     assert step.kl == healthy.kl == 0 == healthy.kl_k3 and step.kl_k3 > 1
     assert step.texts == healthy.texts
 
 
 def test_a_filtered_sampler_draws_from_four_tokens_and_is_put_back(small):
     plain = sampling._draw
-    run = run_of(small, FAULTS.Filtered)
+    run = run_of(small, PLANTED.Filtered)
     batch = run.rollout()
     assert sampling._draw is plain
     for part in batch.parts:
@@ -273,8 +270,77 @@ def test_a_filtered_sampler_draws_from_four_tokens_and_is_put_back(small):
     assert run_of(small).rollout().texts != batch.texts
 
 
+def test_a_cooled_sampler_sharpens_the_odds_and_positions_are_put_back(small):
+    odds = PLANTED.Cooled.odds(None, torch.tensor([[0.6, 0.3, 0.1]]))
+    assert (odds[0, 0] / odds[0, 1]).item() == pytest.approx(2 ** (1 / 0.7))
+    plain = sampling.position_ids
+    next(iter(run_of(small, PLANTED.Misplaced)))
+    assert sampling.position_ids is plain
+
+
+@pytest.mark.parametrize(
+    ("kind", "low", "high"),
+    [("Checked", 0.999, 1), ("Reversed", -1, -0.999), ("Late", -1, 0.9999), ("Padded", -1, 0.9),
+     ("Filtered", 0.999, 1), ("Cooled", 0.999, 1)],
+)  # fmt: skip
+def test_the_written_out_gradient_doubts_all_but_the_sampler(small, kind, low, high):
+    run = run_of(small, getattr(PLANTED, kind), kl_coef=PLANTED.Checked.price, whiten="none")
+    for _ in run:
+        pass
+    assert len(run.extra) == 2 and all(
+        low - 1e-6 <= step["cosine"] <= high + 1e-6 for step in run.extra
+    )
+
+
+def test_the_written_out_gradient_sees_the_price_and_the_reference_once_there_is_a_kl(small):
+    for kind, price in ((PLANTED.Checked, -5.0), (PLANTED.Moving, 5.0)):
+        run = run_of(small, kind, kl_coef=price, whiten="none")
+        run.price = 5.0
+        first, second = [run.advance() and run.extra[-1]["cosine"] for _ in range(2)]
+        assert first > 0.999 > 0.99 > second
+
+
+def test_dropout_shows_in_the_first_ratio(small):
+    healthy, dropped = (
+        next(iter(run_of(small, kind, cliprange=0.001)))
+        for kind in (PLANTED.Checked, PLANTED.Dropped)
+    )
+    assert healthy.first_clip_fraction == 0 < dropped.first_clip_fraction
+
+
+def made_up(**odd):
+    """A record of six healthy runs that differ by their seed, and the history of one odd run."""
+    row = {"score": 0.0, "objective": 0.0, "kl": 0.5, "kl_k1": 0.5, "kl_k3": 0.5, "entropy": 30.0,
+           "ended": 0.1, "ratio_gap": 0.003, "first_clip_fraction": 0.0, "cosine": 0.98}  # fmt: skip
+
+    def history(seed, **odd):
+        return [
+            row | {"step": n, "score": 0.2 * n, "entropy": 30 + seed / 10} | odd for n in (1, 2, 3)
+        ]
+
+    arms = {"fault none": {str(s): {"history": history(s)} for s in range(6)}}
+    return Record("faults", {"arms": arms, "best": 0.75}, {}), history(2, **odd)
+
+
+@pytest.mark.parametrize(
+    ("odd", "check"),
+    [({}, None), ({"ratio_gap": 0.0051}, "drawn = recomputed"), ({"ratio_gap": 0.0}, None),
+     ({"kl_k1": 0.58}, "k1 = exact"), ({"kl_k3": 0.42}, "k3 = exact"),
+     ({"entropy": 31.01}, "entropy"), ({"entropy": 30.99}, None), ({"entropy": 28.9}, "entropy"),
+     ({"objective": 0.86}, "J below J*"), ({"score": 0.3}, "score rises"),
+     ({"cosine": 0.95}, "gradient"), ({"cosine": 1.0}, None), ({"ended": 0.2}, "share ended"),
+     ({"first_clip_fraction": 0.01}, "first ratio is 1"), ({"kl": 0.65}, "size of the KL")],
+)  # fmt: skip
+def test_the_alarm_is_the_widened_range_of_the_other_healthy_seeds(odd, check):
+    """Entropies are 30.0 to 30.5; without seed 2 as well, and widened by their width of half a nat."""
+    record, history = made_up(**odd)
+    found = {name for name, step in FAULTS.alarms(record, history, seed=2).items() if step}
+    assert found - {"k1 = exact", "k3 = exact"} == {check} - {None, "k1 = exact", "k3 = exact"}
+    assert check not in ("k1 = exact", "k3 = exact") or check in found
+
+
 @pytest.mark.parametrize("name", FAULTS.ARMS)
 def test_every_fault_runs(small, monkeypatch, name):
     monkeypatch.setattr(FAULTS, "DIALS", FAULTS.DIALS | SHORT)
-    found = FAULTS.measure(small, 0, **FAULTS.ARMS[name])
+    found = FAULTS.measure(small, 0, **experiments.arms_of(FAULTS)[name])
     assert len(found["history"]) == 2 or found["stopped"]

@@ -11,7 +11,7 @@ from rlhf_lite.world import draw_prompts
 import numpy as np
 
 EVEN = 12  # prompts whose voices are the most even
-WORDING = "learned"  # the wording of the world with the most even voices; no training asks it
+WORDING = "citizen"  # one of those that speak least for the encyclopedia; no training asks it
 ASKED = 6  # responses to each prompt in that wording
 GRID = tuple(np.geomspace(8, 0.1, 60))
 LEADER = "encyclopedia"

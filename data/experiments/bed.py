@@ -15,8 +15,7 @@ from rlhf_lite.policies import PolicyError
 import numpy as np
 import torch
 
-SEEDS = (0, 1, 2)
-TUNED_ON = 10
+SEEDS, TUNED_ON = (0, 1, 2), 10
 RATES = (5e-4, 1e-3, 2e-3, 4e-3)
 COEF, STEPS, SAMPLES = 0.7, 200, 256
 METHODS = {
@@ -33,12 +32,13 @@ METHODS = {
     "DPO offline": (direct.DPORun, {"group": 2, "offline": STEPS}),
     "DPO online": (direct.DPORun, {"group": 2}),
 }
+helper = experiments.load("_bed")
 TEXTBOOK = {"critic": "head", "lam": 0.95, "epochs": 4, "charge": "token", "whiten": "full"}
 LATER = {  # on several tasks alone
     "PPO, textbook": (ppo.PPORun, TEXTBOOK),
     "RLOO, 4 passes": (direct.RLOORun, {"group": 4, "epochs": 4}),
     "RLOO, 4 passes, no clip": (direct.RLOORun, {"group": 4, "epochs": 4, "cliprange": 1e6}),
-    "DPO, labels anew": (experiments.load("_bed").Anew, {"group": 2, "offline": STEPS}),
+    "DPO, labels anew": (helper.Anew, {"group": 2, "offline": STEPS}),
 }
 
 
@@ -57,6 +57,8 @@ def new_run(method, seed, lr, steps=STEPS, task=0, **dials):
     )  # fmt: skip
     here = bed(task)
     policy = copy.deepcopy(here.model)
+    if task:  # task 0 stays as it was recorded
+        helper.seal(policy)
     return kind(policy, None, here.tokenizer, here.prompts, here.score, config)
 
 

@@ -18,18 +18,19 @@ from scipy.stats import spearmanr
 collapse = load("_collapse")
 LAB, EXCESS = collapse.CollapseLab, collapse.excess
 
-SEEDS, MINUTES = (0, 1, 2), 3.3
+SEEDS, MINUTES = (0, 1, 2), 4
 DRAWN = tuple(range(6))
-COEFS, RANDOM = (2.0, 0.9, 0.54, 0.24, 0.1, 0.0), (0.54, 0.1)
+COEFS, RANDOM = (2.0, 0.9, 0.54, 0.24, 0.1, 0.0), (0.9, 0.1)
 JUDGED = (0.54, 0.24)
 DIALS = {"steps": 30, "samples": 252, "lr": 1e-4}
-READ, READ_WELL = 24, 48
+READ, READ_WELL, READ_BEST = 24, 48, 96
 
 ARMS = {
     "base": {"draw": 1, "count": READ_WELL, "seeds": DRAWN},
-    **{f"ppo {c}": {"draw": n, "kl_coef": c, "count": READ_WELL if c in JUDGED else READ}
+    **{f"ppo {c}": {"draw": n, "kl_coef": c, "count": READ_BEST if c in JUDGED else READ}
        for n, c in enumerate(COEFS, 2)},
-    **{f"random {c}": {"draw": n, "kl_coef": c, "random": True}
+    **{f"random {c}": {"draw": n, "kl_coef": c, "random": True,
+                     "count": READ_WELL if c == RANDOM[-1] else READ_BEST}
        for n, c in enumerate(RANDOM, 2 + len(COEFS))},
 }  # fmt: skip
 
@@ -58,7 +59,7 @@ def measure(lab, seed, draw, kl_coef=None, random=False, count=READ, **dials):
 def summary(lab, record):
     """Return the path of pi* for each score, and which prompts are even."""
     paths = {"reward": collapse.path(Pool.read("training"), (*collapse.GRID, *COEFS[:-1]))}
-    seeds = record.seeds("random 0.54")
+    seeds = record.seeds("random 0.9")
     pools = lab.random_pools(record.seeds("base"))
     paths |= {f"random {seed}": collapse.path(pools[seed]) for seed in seeds}
     return {
@@ -99,7 +100,7 @@ SAME = {"beta": "kl_coef", "KL": "kl", "score": "score"}
 STATISTICS = {
     **{f"excess at {c}, equal {name}": partial(EXCESS, arm=f"ppo {c}", same=key)
        for c in JUDGED for name, key in SAME.items()},
-    "excess at 0.54, random score": partial(EXCESS, arm="random 0.54", same="score"),
+    "excess at 0.9, random score": partial(EXCESS, arm="random 0.9", same="score"),
     "base, fresh draws - pool": collapse.misread,
     "order of H(voice), 0 in full": order,
     "1 - BLEU lost at 0.24, per prompt - across": partial(likeness, arm="ppo 0.24"),

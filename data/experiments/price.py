@@ -1,9 +1,9 @@
-"""How many samples buy which share of the gain, where does the rest go, and what would help?
+"""How many samples buy which share of the gain, and does another method buy more?
 
 tune: four times the budget of the record "methods" as more steps, as larger batches, or as both,
-seed 10. PPO x N: N times the budget by the best rule. Then other ways to spend one budget: methods,
-the reward model's trunk, four times the prompts. All are read on the *same* responses. average: the
-mean of three seeds' weights. capacity: a policy taught its own responses; could it hold them?
+seed 10. PPO x N: N times the budget by the best rule. Then other methods, and a critic that reads
+the reward model's trunk, on one budget. All are read on the *same* responses. More ways to spend it
+are tried by the experiment spent.
 """
 
 from functools import partial
@@ -35,7 +35,8 @@ def dials(times, power):
     return {"steps": round(BUDGET * times / samples), "samples": samples, "lr": lr}
 
 
-def train(lab, seed, kind=ppo.PPORun, trunk=False, wordings=("plain",), keep="", **own):
+def train(lab, seed, kind=ppo.PPORun, trunk=False, wordings=("plain",), keep="",
+          probed=True, **own):  # fmt: skip
     """Train a policy by a method; return its numbers."""
     asked = sorted(set(draw_prompts(lab.world, 84 * len(wordings), wordings=wordings)))
     own = {"steps": 30, "samples": 252, "lr": 1e-4, "kl_coef": COEF} | own
@@ -50,7 +51,7 @@ def train(lab, seed, kind=ppo.PPORun, trunk=False, wordings=("plain",), keep="",
     if keep:
         lab.keep_policy(keep, seed, run.policy)
     found = {"dials": own, "prompts": len(asked), "stopped": stopped, "training": sum(seconds)}
-    return found | look(lab, run.policy, seed)
+    return found | look(lab, run.policy, seed, probed and seed != TUNED_ON)
 
 
 def by_rule(lab, seed, times):
@@ -61,8 +62,8 @@ def by_rule(lab, seed, times):
     return train(lab, seed, keep=keep, **dials(times, power))
 
 
-def look(lab, policy, seed):
-    """Measure a policy on fresh samples and read it on the probe."""
+def look(lab, policy, seed, probed):
+    """Measure a policy on fresh samples and, if asked, read it on the probe."""
     drawn = lab.draw(policy, lab.reward, FRESH, 3000 + seed)
     objective, error = drawn.objective(COEF)
     gold = lab.gold("scholar")([t for row in drawn.texts for t in row])
@@ -70,16 +71,8 @@ def look(lab, policy, seed):
         "objective": objective, "objective_se": error, "score": float(drawn.scores.mean()),
         "kl": drawn.kl(), "gold": float(gold.mean()),
         **price.where_it_goes(drawn.scores, drawn.logprobs - drawn.ref_logprobs),
-        "probe": None if seed == TUNED_ON else np.round(lab.on_probe(policy), 2).ravel(),
+        "probe": np.round(lab.on_probe(policy), 2).ravel() if probed else None,
     }  # fmt: skip
-
-
-def average(lab, seed):
-    """Measure the mean of the weights of all seeds' policies."""
-    found = [lab.kept_policy("PPO", s).state_dict() for s in SEEDS]
-    policy = lab.policy()
-    policy.load_state_dict({k: sum(w[k] for w in found) / len(found) for k in found[0]})
-    return look(lab, policy, seed)
 
 
 ARMS = [
@@ -94,11 +87,6 @@ ARMS = [
         "reweighted": {"what": train, "kind": spending.ReweightedRun, "group": 3,
                        "steps": 90, "offline": 30},
         "trunk": {"what": train, "trunk": True},
-        "trunk, lambda 0.95": {"what": train, "trunk": True, "lam": 0.95},
-        "4 x prompts": {"what": train, "wordings": ("plain", "hero", "famous", "good")},
-        "rate / 2": {"what": train, "lr": 5e-5},
-        "average": {"what": average, "seeds": (0,)},
-        "capacity": {"what": price.capacity},
     },
 ]  # fmt: skip
 
@@ -118,14 +106,10 @@ def summary(lab, record):
     return {"coef": COEF, "paid": np.round(scores, 2), "responses": sizes, "fitted": FITTED}
 
 
-SIDES = ("own", "held out")
-OTHERS = ("RLOO", "target", "replay", "reweighted", "trunk", "trunk, lambda 0.95", "4 x prompts",
-          "rate / 2")  # fmt: skip
+OTHERS = ("RLOO", "target", "replay", "reweighted", "trunk")
 STATISTICS = {
     "exponent": lambda record: price.law(record)[0],
     **{f"gap x {n} / law": partial(price.beyond, times=n) for n in TIMES[4:]},
     **{f"share, {name} - PPO": partial(price.ahead, name=name) for name in OTHERS},
-    "share, average - PPO": partial(price.ahead, name="average"),
     "residuals shared by two seeds": price.shared,
-    **{f"left by regression, {side}": partial(price.held, side=side) for side in SIDES},
 }

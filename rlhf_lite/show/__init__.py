@@ -1,10 +1,12 @@
 """Show everything: figures, cards, explorers, the labelling desk and the live panel.
 
-The face of the wing, which notebooks import; the parts behind it import downward: style, cards,
-controls, figures_base, figures_feedback, figures_rewards, figures_policies, figures_diversity,
-explorers, harmless, desk, blind, truth, attacks, bias, budget, less, panel.
+The face of the wing, which notebooks import; the parts behind it import downward: alt, style,
+cards, view, controls, figures_base, figures_feedback, figures_rewards, figures_policies,
+figures_diversity, explorers, harmless, desk, classboard, blind, truth, attacks, bias, budget, law,
+less, panel.
 """
 
+from rlhf_lite.show.alt import alt_text
 from rlhf_lite.show.attacks import (
     attack_view,
     curve_view,
@@ -41,6 +43,7 @@ from rlhf_lite.show.cards import (
     figure_png,
     predictions_html,
 )
+from rlhf_lite.show.classboard import Board, class_board, plot_class
 from rlhf_lite.show.desk import labelling_desk, pair_html
 from rlhf_lite.show.explorers import (
     explore_parrot,
@@ -83,6 +86,14 @@ from rlhf_lite.show.harmless import (
     plot_plane,
     weights_of,
 )
+from rlhf_lite.show.law import (
+    expected_share,
+    explore_law,
+    law_view,
+    plot_law,
+    plot_where,
+    responses_for,
+)
 from rlhf_lite.show.less import (
     cost_of,
     counts_of,
@@ -95,7 +106,20 @@ from rlhf_lite.show.less import (
     seeds_line,
 )
 from rlhf_lite.show.panel import KLPanel, plot_panel
-from rlhf_lite.show.style import GREEN, INK, KL, POLICY, REFERENCE, REWARD, WARNING, use_style
+from rlhf_lite.show.style import (
+    GREEN,
+    INK,
+    KL,
+    POLICY,
+    REFERENCE,
+    REWARD,
+    SKY,
+    WARNING,
+    contrast,
+    ink_of,
+    ink_on,
+    use_style,
+)
 from rlhf_lite.show.truth import (
     checked_view,
     explore_checked,
@@ -103,3 +127,4 @@ from rlhf_lite.show.truth import (
     plot_trust,
     support_html,
 )
+from rlhf_lite.show.view import View, spoken

@@ -197,7 +197,7 @@ def explore_attack(policy, tokenizer, world, questions, count=8):
         options=[(q.about, n) for n, q in enumerate(questions)], description="Secret",
         layout={"width": "520px"},
     )  # fmt: skip
-    box = Area(questions[0].prompt, layout={"width": "720px", "height": "80px"})
+    box = Area(questions[0].prompt, tooltip="Prompt", layout={"width": "720px", "height": "80px"})
     button = ipywidgets.Button(description=f"Ask {count} times", button_style="primary")
     spent, best = [0], [0.0]
 

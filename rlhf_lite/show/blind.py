@@ -15,6 +15,7 @@ from rlhf_lite.feedback import FeedbackError, item_key, record_key
 from rlhf_lite.show.cards import error_html
 from rlhf_lite.show.desk import Desk, new_letters, pair_html
 from rlhf_lite.show.style import INK, POLICY, REFERENCE
+from rlhf_lite.show.view import View, spoken
 
 import ipywidgets
 import matplotlib.pyplot as plt
@@ -118,12 +119,13 @@ def _pairs(mine, theirs):
 # ---- its skin ----
 
 
-class BlindView(ipywidgets.VBox):
+class BlindView(View):
     """The skin of a `BlindTest`; every action ends in `_draw`."""
 
     def __init__(self, test):
         self.test, self.desk, self.handled, self.unblinded = test, test.desk, "", False
-        self.cards, self.ask, self.progress, self.status = (ipywidgets.HTML() for _ in range(4))
+        self.cards, self.ask = ipywidgets.HTML(), spoken(ipywidgets.HTML())
+        self.progress, self.status = (spoken(ipywidgets.HTML()) for _ in range(2))
         self.key = ipywidgets.Text(description="Key", layout={"width": "150px"})
         self.key.style.description_width = "30px"
         self.key.observe(self._typed, "value")
@@ -142,14 +144,14 @@ class BlindView(ipywidgets.VBox):
             button.on_click(lambda _, action=action: self._do(action))
             self.buttons[letter] = button
         hint = ipywidgets.HTML(
-            '<span style="color:#777"><b>a</b>, <b>b</b>, <b>t</b> tie, <b>u</b> undo, <b>p</b> '
+            '<span style="opacity:.75"><b>a</b>, <b>b</b>, <b>t</b> tie, <b>u</b> undo, <b>p</b> '
             "pause, <b>q</b> unblind</span>"
         )
         who, where = (
             html.escape(str(x)) for x in (test.desk.store.annotator, test.desk.store.path)
         )
         place = ipywidgets.HTML(
-            f'<span style="color:#777">Judgements of {who} go to {where}, each before the next '
+            f'<span style="opacity:.75">Judgements of {who} go to {where}, each before the next '
             f"pair is shown.</span>"
         )
         row, keys = ipywidgets.HBox(list(self.buttons.values())), ipywidgets.HBox([self.key, hint])

@@ -11,7 +11,7 @@ from rlhf_lite.budget import RESOURCES, STAGES, Plan
 from rlhf_lite.checks import TextError, check_list
 from rlhf_lite.show.cards import figure_png
 from rlhf_lite.show.controls import explorer, reset_button
-from rlhf_lite.show.style import GREEN, INK, KL, POLICY, REFERENCE, REWARD, WARNING
+from rlhf_lite.show.style import GREEN, INK, KL, POLICY, REFERENCE, REWARD, SKY, WARNING
 
 import ipywidgets
 import matplotlib.pyplot as plt
@@ -20,7 +20,7 @@ SIZES, COUNTS = ("124M", "1.5B", "7B", "70B"), (1, 8, 64)
 LENGTHS, BATCHES = (64, 256, 1024, 4096), (64, 256, 1024)
 TERMS = dict(zip(
     (*budget.STATES, "activations", "copy", "KV cache"),
-    (POLICY, POLICY, POLICY, "#56B4E9", GREEN, REFERENCE, REWARD, WARNING, KL, KL),
+    (POLICY, POLICY, POLICY, SKY, GREEN, REFERENCE, REWARD, WARNING, KL, KL),
 ))  # fmt: skip
 HATCHES = {"gradients": "///", "master weights": "...", "copy": "///"}
 STAGE_COLOURS = dict(zip(STAGES, (KL, REFERENCE, POLICY)))

@@ -8,7 +8,8 @@ import io
 
 from rlhf_lite.checks import TextError, check_texts
 from rlhf_lite.predictions import COLOURS, PredictionError, show_measured, show_rule
-from rlhf_lite.show.style import GREEN, WARNING
+from rlhf_lite.show.alt import alt_text
+from rlhf_lite.show.style import CARD_GROUND, GREEN, REFERENCE, WARNING, ink_of
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -25,7 +26,7 @@ def predictions_html(predictions, verdicts=None):
         )
     names = ["", "kind", "we predict", "rule", "how sure"]
     names += ["measured", "verdict", "at first"] if verdicts else []
-    rows = [[f"<b>{name}</b>" for name in names]]
+    rows = []
     for number, p in enumerate(predictions):
         says = f"{html.escape(p.says)} <i>({html.escape(p.source)})</i>"
         kind = p.kind if p.kind == "EXACT" else f"{p.kind}, {p.group}"
@@ -33,7 +34,7 @@ def predictions_html(predictions, verdicts=None):
         rows.append([name, kind, says, show_rule(p), f"{p.credence:.0%}"])
         if verdicts:
             v = verdicts[number]
-            word = f'<b style="color:{COLOURS[v.word]}">{v.word}</b>'
+            word = f'<b style="color:{COLOURS[v.word]};{BADGE}">{v.word}</b>'
             word += f"<br>{html.escape(v.why)}" if v.why else ""
             rows[-1] += [
                 f"{show_measured(v)}, {v.seeds} seed{'s' * (v.seeds > 1)}",
@@ -42,15 +43,18 @@ def predictions_html(predictions, verdicts=None):
             ]
     style = "text-align:left;vertical-align:top;padding:4px 10px;white-space:normal"
     cells = ["".join(f'<td style="{style}">{cell}</td>' for cell in row) for row in rows]
+    cells.insert(0, "".join(f'<th scope="col" style="{style}">{name}</th>' for name in names))
     return "<table>" + "".join(f"<tr>{row}</tr>" for row in cells) + "</table>"
 
 
+BADGE = f"background:{CARD_GROUND};padding:1px 5px"  # so that colours are read in dark themes too
 AS_DRAWN = {"max_width": "100%", "align_self": "flex-start"}  # a box would stretch its pictures
 CARD = (
-    "border-left:6px solid {colour};padding:4px 10px;margin:5px 0;background:#FAFAFA;"
+    "border-left:6px solid {colour};padding:4px 10px;margin:5px 0;"
+    f"background:{CARD_GROUND};"
     "color:#222;font-size:13px;line-height:1.45;max-width:820px"
 )
-NOBODY = "#9A9A9A"
+NOBODY = REFERENCE
 FAULT = f"text-decoration:underline wavy {WARNING}"
 VERDICTS = {"true": ("✓", GREEN), "false": ("✗", WARNING), "unsupported": ("?", NOBODY)}
 
@@ -76,8 +80,8 @@ def document_html(world, text, prompt=""):
         fault = max(off.get(row, len(row)), asked)
         shown = f"<b>{html.escape(row[:asked])}</b>{html.escape(row[asked:fault])}"
         rows.append(shown + f'<span style="{FAULT}">{html.escape(row[fault:])}</span>')
-    label = f'<b style="color:{colour}">{html.escape(name)}</b>'
-    label += f' <span style="color:#777">{sure:.0%}</span>' if sure else ""
+    label = f'<b style="color:{ink_of(colour)}">{html.escape(name)}</b>'
+    label += f' <span style="color:#666">{sure:.0%}</span>' if sure else ""
     style = CARD.format(colour=colour)
     return f'<div style="{style}">{label}<br>{"<br>".join(rows)}</div>'
 
@@ -105,18 +109,18 @@ def claims_html(world, text, note=""):
             for c in line.claims
         )
         rows.append(html.escape(line.text) + marks)
-    head = f'<span style="color:#777">{html.escape(note)}</span><br>' if note else ""
+    head = f'<span style="color:#666">{html.escape(note)}</span><br>' if note else ""
     return f'<div style="{CARD.format(colour="#CCCCCC")}">{head}{"<br>".join(rows)}</div>'
 
 
 def error_html(error):
     """Return what went wrong as a sentence in the colour of warnings."""
-    return f"<b style='color:{WARNING}'>{html.escape(str(error))}</b>"
+    return f"<b style='color:{WARNING};{BADGE}'>{html.escape(str(error))}</b>"
 
 
 def figure_png(figure):
-    """Return a figure as PNG bytes, in the dots that `use_style` set, and close it."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi="figure")
+    """Return a figure as PNG bytes, in the dots of `use_style` and with its text; close it."""
+    buffer, metadata = io.BytesIO(), {"Description": alt_text(figure)}
+    figure.savefig(buffer, format="png", dpi="figure", metadata=metadata)
     plt.close(figure)
     return buffer.getvalue()

@@ -6,6 +6,7 @@ Omits state: nothing is saved. Used by the explorers and the labelling desk.
 from rlhf_lite.checks import TextError
 from rlhf_lite.sampling import SamplingError
 from rlhf_lite.show.cards import AS_DRAWN, error_html
+from rlhf_lite.show.view import View, spoken
 
 import ipywidgets
 import traitlets
@@ -31,7 +32,7 @@ def explorer(rows, watched, show, cards=True):
     SamplingError or TextError, that is the sentence, and the rest stays. cards: whether there are
     any. The picture is as wide as it was drawn, so in class mode it grows.
     """
-    status, below = ipywidgets.HTML(), ipywidgets.HTML()
+    status, below = spoken(ipywidgets.HTML()), ipywidgets.HTML()
     picture = ipywidgets.Image(format="png", layout=AS_DRAWN | {"visibility": "hidden"})
 
     def draw(_=None):
@@ -45,7 +46,7 @@ def explorer(rows, watched, show, cards=True):
     for control in watched:
         control.observe(draw, "value")
     draw()
-    return ipywidgets.VBox([*rows, status, picture, *([below] if cards else [])]), draw
+    return View([*rows, status, picture, *([below] if cards else [])]), draw
 
 
 def reset_button(*controls):

@@ -14,6 +14,7 @@ from rlhf_lite.checks import check_texts
 from rlhf_lite.feedback import FeedbackError, item_key, record_key
 from rlhf_lite.show.cards import CARD, NOBODY, error_html
 from rlhf_lite.show.controls import Area
+from rlhf_lite.show.view import View, spoken
 from rlhf_lite.world import FACTS
 
 import ipywidgets
@@ -22,6 +23,7 @@ LONGEST = 120.0  # seconds that one label counts at most: longer is a phone call
 CARD_STYLE = CARD.format(colour=NOBODY) + (
     ";font-size:14px;flex:1 1 0;min-width:240px;max-width:480px;padding:8px 14px;margin:0"
 )
+BOX = {"width": "720px", "height": "140px"}
 GENERAL = (
     "missing: facts", "length: too long", "length: too short", "evasive: nobody knows",
     "garbled: text",
@@ -232,7 +234,7 @@ def new_letters(value, handled):
 # ---- its skin ----
 
 
-class DeskView(ipywidgets.VBox):
+class DeskView(View):
     """The skin of a `Desk`: tabs, buttons, a box for keys; every action ends in `_draw`."""
 
     def __init__(self, desk, world=None):
@@ -245,14 +247,10 @@ class DeskView(ipywidgets.VBox):
         self.key = ipywidgets.Text(description="Key", layout={"width": "150px"})
         self.key.style.description_width = "30px"
         self.key.observe(self._typed, "value")
-        self.hint, self.status, self.place = (ipywidgets.HTML() for _ in range(3))
-        self.progress = ipywidgets.HTML()
+        self.hint, self.place = ipywidgets.HTML(), ipywidgets.HTML()
+        self.status, self.progress = (spoken(ipywidgets.HTML()) for _ in range(2))
         self.undo_button = self._button("Undo", self.desk.undo)
         self.pause_button = self._button("Pause", self._pause)
-        self.place.value = (
-            f'<span style="color:#777">Labels of {html.escape(desk.store.annotator)} go to '
-            f"{html.escape(str(desk.store.path))}, each before the next is shown.</span>"
-        )
         keys = ipywidgets.HBox([self.key, self.hint, self.undo_button, self.pause_button])
         super().__init__([self.tab, keys, self.progress, self.status, self.place])
         self._draw()
@@ -280,7 +278,7 @@ class DeskView(ipywidgets.VBox):
         return [ipywidgets.HBox(list(self.rate.values()))]
 
     def _correction(self):
-        self.corrected = Area(layout={"width": "720px", "height": "140px"})
+        self.corrected = Area(tooltip="The response, mended", layout=BOX)
         save = self._button("Save", lambda: self.desk.label(self.corrected.value))
         self.save_correction = save
         return [self.corrected, save]
@@ -291,7 +289,7 @@ class DeskView(ipywidgets.VBox):
         return [self.tags, self.save_critique]
 
     def _demonstration(self):
-        self.shown = Area(layout={"width": "720px", "height": "140px"})
+        self.shown = Area(tooltip="What should have been said", layout=BOX)
         self.save_demonstration = self._button("Save", lambda: self.desk.label(self.shown.value))
         return [self.shown, self.save_demonstration]
 
@@ -349,8 +347,10 @@ class DeskView(ipywidgets.VBox):
         page = PAGES[kind]
         self.status.value, self.progress.value = "", f"<b>{self.desk.progress()}</b>"
         self.hint.value = (
-            f'<span style="color:#777">{page.keys}<b>u</b> undo, <b>p</b> pause</span>'
+            f'<span style="opacity:.75">{page.keys}<b>u</b> undo, <b>p</b> pause</span>'
         )
+        place = html.escape(self.desk.store.place())
+        self.place.value = f'<span style="opacity:.75">{place}</span>'
         self.pause_button.description = "Go on" if self.desk.paused else "Pause"
         ask = (
             "Paused: the clock stands still. Press Go on (key p)." if self.desk.paused else page.ask

@@ -121,7 +121,7 @@ def explore_score(model, tokenizer, text, tries=()):
     Costs a tenth of a second a press. Works by keyboard: Tab leaves the box, Enter presses Score.
     """
     check_texts([text, *check_texts(tries, "tries")], "[text, *tries]")
-    box = Area(text, layout={"width": "720px", "height": "90px"})
+    box = Area(text, tooltip="The text to score", layout={"width": "720px", "height": "90px"})
     button = ipywidgets.Button(description="Score", button_style="primary")
     reset = ipywidgets.Button(description="Reset")
     picks = [ipywidgets.Button(description=f"Try {n}") for n in range(1, len(tries) + 1)]
@@ -302,7 +302,7 @@ def explore_push(world, proxies, remedies):
     sizes, counts, prompts = proxies["sizes"], proxies["counts"], remedies["fixed prompts"]
     examples = _arms(remedies, SHOWN)[0]["examples"]
     wide = {"layout": {"width": "420px"}, "style": {"description_width": "initial"}}
-    how = ipywidgets.ToggleButtons(options=["best of n", "PPO"])
+    how = ipywidgets.ToggleButtons(options=["best of n", "PPO"], description="Push by")
     ns = ipywidgets.SelectionSlider(options=proxies["ns"], value=64, description="n", **wide)
     step = ipywidgets.IntSlider(value=8, min=1, max=len(examples), description="step", **wide)
     size = ipywidgets.Dropdown(options=sizes, value="whole", description="Model")

@@ -4,7 +4,17 @@ A `plot_*` takes data and Axes and returns the Axes; nothing is shown or saved. 
 """
 
 from rlhf_lite.knowledge import bin_exposures
-from rlhf_lite.show.style import GREEN, INK, KL, POLICY, REFERENCE, REWARD, WARNING
+from rlhf_lite.show.style import (
+    GREEN,
+    INK,
+    KL,
+    POLICY,
+    REFERENCE,
+    REWARD,
+    WARNING,
+    ink_of,
+    ink_on,
+)
 from rlhf_lite.world import FACTS
 
 import matplotlib.pyplot as plt
@@ -60,7 +70,7 @@ def plot_next_tokens(model_probs, truth, *, ax=None):
 def plot_temperatures(curves, *, ax=None):
     """Draw sorted next-token probabilities on a log scale: curves is {label: probabilities}."""
     ax = ax or plt.gca()
-    shades = plt.cm.viridis(np.linspace(0.1, 0.85, len(curves)))
+    shades = plt.cm.viridis(np.linspace(0.0, 0.55, len(curves)))
     for (label, probs), colour, style in zip(curves.items(), shades, ("-", "--", "-.", ":") * 3):
         ax.plot(np.arange(1, len(probs) + 1), probs, label=label, color=colour, ls=style)
     ax.set(yscale="log", xlabel="rank of the token", ylabel="probability", ylim=(1e-4, 1.2))
@@ -103,7 +113,7 @@ def plot_tilt(world, rows, *, ax=None):
             ax.barh(at, share, left=left, color=colour, height=0.72, edgecolor="white")
             if share > 0.11:
                 middle = {"ha": "center", "va": "center"}
-                ax.text(left + share / 2, at, voice, color="white", fontsize=7.5, **middle)
+                ax.text(left + share / 2, at, voice, color=ink_on(colour), fontsize=7.5, **middle)
             left += share
     ax.set_yticks(range(len(rows)), rows)
     ax.invert_yaxis()
@@ -133,8 +143,9 @@ def plot_posterior(world, exact, implied=None, *, ax=None):
     for end in sorted(ends):
         low = max(end[0], low + 0.065)
         ax.text(
-            at[-1] + 0.08, low, end[1], color=world.colours[end[1]], va="center", fontsize="small"
-        )
+            at[-1] + 0.08, low, end[1], color=ink_of(world.colours[end[1]]), va="center",
+            fontsize="small",
+        )  # fmt: skip
     ax.set_xticks(at)
     ax.set(xlabel="sentences in the prompt", ylabel="P(voice | prompt)", ylim=(-0.03, 1.03))
     ax.set_xlim(0.8, at[-1] + 0.9)

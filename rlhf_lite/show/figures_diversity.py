@@ -5,7 +5,7 @@ Used by notebook 05.
 
 from rlhf_lite.diversity import diversity_of
 from rlhf_lite.show.figures_policies import plot_frontier
-from rlhf_lite.show.style import INK, POLICY, REFERENCE, WARNING
+from rlhf_lite.show.style import INK, POLICY, REFERENCE, WARNING, ink_of
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -61,7 +61,7 @@ def _name_voices(ax, world, heights, least, side):
     for at, number in zip(_apart(np.sort(heights), least), np.argsort(heights)):
         voice = world.voices[number]
         ax.text(side[0], at, voice, transform=ax.transAxes, ha=side[1], va="center",
-                color=world.colours[voice], fontsize="small", weight="bold")  # fmt: skip
+                color=ink_of(world.colours[voice]), fontsize="small", weight="bold")  # fmt: skip
 
 
 def _apart(heights, least):

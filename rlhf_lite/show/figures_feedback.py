@@ -3,7 +3,7 @@
 Used by notebook 02.
 """
 
-from rlhf_lite.show.style import GREEN, INK, KL, POLICY, REWARD, WARNING
+from rlhf_lite.show.style import GREEN, INK, KL, POLICY, REFERENCE, REWARD, SKY, WARNING, ink_on
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -23,7 +23,7 @@ def plot_points(people, points, aspects, *, ax=None):
     points (people, aspects) [points].
     """
     ax = ax or plt.gca()
-    shades = plt.cm.tab10(np.arange(len(aspects)))
+    shades = (POLICY, REWARD, GREEN, WARNING, KL, REFERENCE, SKY, INK) * (1 + len(aspects) // 8)
     for row, values in enumerate(points):
         ends = [0.0, 0.0]
         for aspect, value in enumerate(values):
@@ -44,16 +44,14 @@ def plot_matrix(names, values, *, ax=None, low=0.0, high=1.0, centre=None):
     """Draw a square matrix with its numbers; colours diverge around `centre` where it is given."""
     ax = ax or plt.gca()
     if centre is None:
-        ax.imshow(values, cmap="Blues", vmin=low, vmax=high)
+        image = ax.imshow(values, cmap="Blues", vmin=low, vmax=high)
     else:
         reach = max(high - centre, centre - low)
-        ax.imshow(values, cmap="RdBu", vmin=centre - reach, vmax=centre + reach)
-    middle, reach = (low + high) / 2 if centre is None else centre, (high - low) / 2
+        image = ax.imshow(values, cmap="RdBu", vmin=centre - reach, vmax=centre + reach)
     for i, row in enumerate(values):
         for j, value in enumerate(row):
-            strong = value > middle if centre is None else abs(value - middle) > 0.6 * reach
             text = "" if np.isnan(value) else f"{value:z.2f}".replace("0.", ".")
-            ink = "white" if strong else INK
+            ink = ink_on(image.cmap(image.norm(value)))
             ax.text(j, i, text, ha="center", va="center", fontsize="small", color=ink)
     ax.set_xticks(range(len(names)), names, rotation=35, ha="right")
     ax.set_yticks(range(len(names)), names)

@@ -3,7 +3,7 @@
 Used by notebooks 04 to 06.
 """
 
-from rlhf_lite.show.style import GREEN, INK, KL, POLICY, REFERENCE, REWARD, WARNING
+from rlhf_lite.show.style import GREEN, INK, KL, POLICY, REFERENCE, REWARD, SKY, WARNING
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -52,7 +52,7 @@ def plot_dashboard(histories, panels=tuple(PANELS), *, axes=None, ceiling=None, 
     styles = ("-", "--", ":", "-.", (0, (4, 1, 1, 1)), (0, (1, 1)))
     for ax, panel in zip(np.ravel(axes), panels):
         title, colour = PANELS[panel]
-        shades = [colour, INK, REFERENCE, "#56B4E9", "#CC79A7", "#8C564B"]
+        shades = [colour, INK, REFERENCE, SKY, "#CC79A7", "#8C564B"]
         if len(histories) > 1:
             shades[0] = POLICY
         for number, (name, history) in enumerate(histories.items()):

@@ -14,6 +14,7 @@ from rlhf_lite.diversity import batch_voices
 from rlhf_lite.policies import PolicyError
 from rlhf_lite.show.cards import documents_html, error_html, figure_png
 from rlhf_lite.show.style import INK, KL, POLICY, REFERENCE, REWARD, WARNING
+from rlhf_lite.show.view import View, spoken
 
 import ipywidgets
 import matplotlib.pyplot as plt
@@ -98,9 +99,9 @@ class KLPanel:
             self.buttons[name] = ipywidgets.Button(description=name, layout={"width": "90px"})
             self.buttons[name].on_click(lambda _, action=action: action())
         self.buttons["Start"].button_style = "primary"
-        self.status, self.cards = ipywidgets.HTML(), ipywidgets.HTML()
+        self.status, self.cards = spoken(ipywidgets.HTML()), ipywidgets.HTML()
         self.picture = ipywidgets.Image(format="png")
-        self.view = ipywidgets.VBox([
+        self.view = View([
             ipywidgets.HBox([self.slider, *self.buttons.values()]),
             self.status, self.picture, self.cards,
         ])  # fmt: skip

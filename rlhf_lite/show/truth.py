@@ -86,10 +86,10 @@ def support_html(world, asked, reply, note=""):
     if not found.claims:
         silent = found.silent or reply.lstrip().startswith("Nobody knows")
         words = "says that nobody knows" if silent else "claims nothing"
-        marks = f'<span style="color:#777;font-size:12px">{words}</span>'
-    head = f'<span style="color:#777">{html.escape(note)}</span><br>' if note else ""
+        marks = f'<span style="color:#666;font-size:12px">{words}</span>'
+    head = f'<span style="color:#666">{html.escape(note)}</span><br>' if note else ""
     lines = [html.escape(x) for x in asked.prompt.split("\n")]
-    shown = "<br>".join([f'<span style="color:#777">{x}</span>' for x in lines[:-1]] + lines[-1:])
+    shown = "<br>".join([f'<span style="color:#666">{x}</span>' for x in lines[:-1]] + lines[-1:])
     said = html.escape(reply).replace("\n", "<br>")
     style = CARD.format(colour="#CCCCCC")
     return f'<div style="{style}">{head}{shown}<b>{said}</b> {marks}</div>'
