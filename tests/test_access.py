@@ -121,10 +121,10 @@ class TestAWidget:
     def test_is_shown_with_the_texts_of_its_pictures_and_the_script(self, figure):
         picture = ipywidgets.Image(value=cards.figure_png(figure), format="png")
         view = show.View([ipywidgets.HBox([picture]), show.spoken(ipywidgets.HTML())])
-        inside, text, script = view.shown().children
+        inside, text, script = view.dressed().children
         assert inside is view and len(view.children) == 2 and text.value == TEXT
         assert script.outputs[0]["data"] == {"application/javascript": show.view.SCRIPT}
-        named = [view.shown(), text, view.children[1]]
+        named = [view.dressed(), text, view.children[1]]
         for name in (c for widget in named for c in widget._dom_classes):
             assert f".{name}" in show.view.SCRIPT
         assert view._repr_mimebundle_()["text/plain"].startswith("VBox(children=(View(")

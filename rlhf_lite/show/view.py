@@ -54,9 +54,9 @@ class View(ipywidgets.VBox):
     """A VBox whose parts have names, states and texts for a screen reader, once it is shown."""
 
     def _repr_mimebundle_(self, **kwargs):
-        return self.shown()._repr_mimebundle_(**kwargs)
+        return self.dressed()._repr_mimebundle_(**kwargs)
 
-    def shown(self):
+    def dressed(self):
         """Return what a notebook shows: the view, unseen texts of its pictures, the script."""
         hidden = {"layout": {"display": "none"}}
         alts = [_alt(picture, ipywidgets.HTML(**hidden)) for picture in _pictures(self)]
