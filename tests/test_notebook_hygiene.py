@@ -14,6 +14,7 @@ import pytest
 LESSONS = sorted(ROOT.glob("notebooks/[0-9]*.ipynb"))
 BOOKS = LESSONS + sorted(ROOT.glob("notebooks/solutions/*.ipynb"))
 ENDINGS = ("## Take-aways", "## What we left out", "## Exercises", "## References")
+VERDICTS = ">verdict</th>"  # the head of a table that has them
 
 
 def read(path):
@@ -124,7 +125,7 @@ def shown(cell):
 def first_shown(cells, ids):
     """The first cell whose output lists all predictions, without a verdict."""
     listed = [n for n, cell in enumerate(cells) if all(f">{i}<" in shown(cell) for i in ids)]
-    assert listed and "<b>verdict</b>" not in shown(cells[listed[0]])
+    assert listed and VERDICTS not in shown(cells[listed[0]])
     return listed[0]
 
 
@@ -147,7 +148,7 @@ def test_predictions_stand_above_the_run_that_judges_them(name):
     judged = [p.id for p in load_predictions(notebook=name)
               if (DATA / "runs" / f"{p.record}.json").exists()]  # fmt: skip
     assert all(f">{i}<" in shown(cells[-1 - next(
-        n for n, cell in enumerate(cells[::-1]) if "<b>verdict</b>" in shown(cell)
+        n for n, cell in enumerate(cells[::-1]) if VERDICTS in shown(cell)
     )]) for i in judged)  # fmt: skip
 
 
@@ -156,7 +157,7 @@ def test_a_prediction_below_its_run_is_seen():
     cells = read(ROOT / "notebooks" / f"{PREDICTED[0]}.ipynb")["cells"]
     ids = [p.id for p in load_predictions(notebook=PREDICTED[0])]
     listed = cells.pop(first_shown(cells, ids))
-    verdicts = [n for n, cell in enumerate(cells) if "<b>verdict</b>" in shown(cell)]
+    verdicts = [n for n, cell in enumerate(cells) if VERDICTS in shown(cell)]
     moved = [cell for n, cell in enumerate(cells) if n not in verdicts] + [listed]
     assert first_shown(moved, ids) > first_told(moved)
 

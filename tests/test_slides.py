@@ -37,7 +37,7 @@ def code(source, *outputs):
 
 
 def printed(text):
-    return nbformat.v4.new_output("stream", text=text)
+    return nbformat.from_dict({"output_type": "stream", "name": "stdout", "text": text})
 
 
 def lesson(*middle):

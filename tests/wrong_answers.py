@@ -269,7 +269,7 @@ WRONG = {
         2: ["def colleagues_positions(mask):\n    return mask.cumsum(1)  # met: start at 0",
             "def colleagues_positions(mask):\n    return torch.arange(mask.shape[1]).expand(mask.shape)"],
         3: ["def beta_for(kl_coef, sigma):\n    return kl_coef * sigma  # met: must follow", "def beta_for(kl_coef, sigma):\n    return kl_coef / sigma**2"],
-        4: ["def token_weights(lengths, kind, longest):\n    return 1 / lengths  # met: mean over responses",
+        4: ["def token_weights(lengths, kind, longest):\n    return 1 / lengths",
             "def token_weights(lengths, kind, longest):\n    whole = lengths.sum() if kind == 'dapo' else 2 * lengths.max()\n"
             "    return 1 / (2 * lengths) if kind == 'grpo' else torch.ones(2) / whole  # met: not by these lengths"],
         5: ["def first_word(prior, after, scores, beta):\n    found = prior * np.exp((after * scores).sum(1) / beta)\n"
