@@ -8,8 +8,16 @@ from rlhf_lite.annotators import Reader, load_annotators
 from rlhf_lite.runtime import DATA
 from rlhf_lite.world import World
 
+import matplotlib as mpl
 import pytest
 import torch
+
+
+@pytest.fixture(autouse=True)
+def own_style():
+    """Give every test matplotlib's settings as they were: a style that one sets never reaches the next."""
+    with mpl.rc_context():
+        yield
 
 
 @pytest.fixture(scope="session")
