@@ -38,21 +38,21 @@ def by_number(cells, mark):
     return found
 
 
+def split(number, text):
+    """(what answers the exercise, its check): cut where the function that it asks for ends."""
+    named = re.search(rf"^with exercise\({number}, (\w+), ", text, re.MULTILINE)[1]
+    asked = next(x for x in ast.parse(text).body if getattr(x, "name", "") == named)
+    lines = text.split("\n")
+    return "\n".join(lines[: asked.end_lineno]), "\n".join(lines[asked.end_lineno :]).strip("\n")
+
+
 def lesson_parts(name):
-    """{number: (stub, check)} of a lesson; a stub may share its cell with the check."""
+    """{number: (stub, check)} of a lesson."""
     cells = cells_of(name)
     start = next(n for n, c in enumerate(cells) if "".join(c["source"]).startswith("## Exercises"))
-    parts = {}
-    for number, found in by_number(cells[start:], "###").items():
-        text = "\n".join("".join(c["source"]) for c in found)
-        if number:
-            named = re.search(rf"with exercise\({number}, (\w+), ", text)[1]
-            stub = next(x for x in ast.parse(text).body if getattr(x, "name", "") == named)
-            lines = text.split("\n")
-            parts[number] = [
-                "\n".join(p) for p in (lines[: stub.end_lineno], lines[stub.end_lineno :])
-            ]
-    return {n: (stub, check.strip("\n")) for n, (stub, check) in parts.items()}
+    found = by_number(cells[start:], "###")
+    sources = {n: "\n".join("".join(c["source"]) for c in cells) for n, cells in found.items() if n}
+    return {n: split(n, text) for n, text in sources.items()}
 
 
 def solved_parts(name):
@@ -62,7 +62,7 @@ def solved_parts(name):
     setup, parts = sources.pop(0), {}
     for number, texts in sources.items():
         at = next(n for n, t in enumerate(texts) if f"with exercise({number}, " in t)
-        parts[number] = "\n".join(texts[:at]), texts[at]
+        parts[number] = split(number, "\n".join(texts[: at + 1]))
     return setup, parts
 
 
