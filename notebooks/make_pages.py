@@ -5,7 +5,8 @@
 Without names it makes all, solutions and an index included. A page carries its pictures, its style
 and its script, asks no network, and needs no kernel. --source: where the files of the course lie,
 for links to what has no page. A page shows the outputs that stand in its notebook and runs only the
-cells that a widget rests on (frames.py); panels that train or sample say how to run them.
+cells that a widget rests on (frames.py); panels that train or sample say how to run them. Where
+make_slides.py has written to the folder's `slides` before, the pages link to the talks.
 """
 
 import argparse
@@ -317,8 +318,11 @@ def page_html(title, body, links, foot, index=False):
     )  # fmt: skip
 
 
-def links_of(path, made):
-    """Return the links of a page: index, neighbours, solutions and back. made: all notebooks."""
+def links_of(path, made, decks=()):
+    """Return the links of a page: index, neighbours, slides, solutions and back.
+
+    made: all notebooks; decks: names of those that have slides.
+    """
     if path.parent.name == "solutions":
         lesson = [("The notebook", f"../{path.stem}.html")] * (HERE / path.name in made)
         return [(COURSE, "../index.html"), *lesson]
@@ -327,6 +331,8 @@ def links_of(path, made):
     for label, near in (("Before", place - 1), ("Next", place + 1)):
         if 0 <= near < len(books):
             links.append((f"{label}: {books[near].stem}", f"{books[near].stem}.html"))
+    if path.stem in decks:
+        links.append(("Slides", f"slides/{path.stem}.html"))
     if HERE / "solutions" / path.name in made:
         links.append(("Solutions", f"solutions/{path.stem}.html"))
     return links
@@ -379,12 +385,12 @@ def main(names, out, source):
     if strange := [str(name) for name, path in zip(names, books) if path not in known]:
         raise SystemExit(f"{strange[0]} is no notebook of the course; expected one of {HERE}")
     plt.switch_backend("agg")
-    pages = []
+    pages, decks = [], {p.stem for p in (out / "slides").glob("*.html")}
     for path in books:
         start, page = time.time(), Page(path, books, source)
         command = f"jupyter lab {path.relative_to(ROOT).as_posix()}"
         foot = f"Made from {path.name}. To run it: <code>{command}</code>."
-        text = page_html(page.title, page.body(), links_of(path, books), foot)
+        text = page_html(page.title, page.body(), links_of(path, books, decks), foot)
         target = out / path.relative_to(HERE).with_suffix(".html")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")

@@ -92,6 +92,11 @@ class TestAPage:
                 name, _, anchor = target.partition("#")
                 assert (path.parent / name).exists() if name else anchor in read.ids, target
 
+    def test_leads_to_its_slides_where_there_are_some(self):
+        link = "Slides", f"slides/{LESSON.stem}.html"
+        assert link in make_pages.links_of(LESSON, [LESSON, SOLUTION], {LESSON.stem})
+        assert link not in make_pages.links_of(LESSON, [LESSON, SOLUTION], {"05_mode_collapse"})
+
     def test_has_each_id_once(self, page):
         ids = Reader(page).ids
         assert len(ids) == len(set(ids)) > 10
@@ -315,8 +320,9 @@ def test_the_workflow_runs_what_is_there():
     steps = [s for job in yaml.safe_load(text)["jobs"].values() for s in job["steps"]]
     commands = [s["run"] for s in steps if "run" in s]
     files = re.findall(r"(?:-r|python) ([\w/]+\.\w+)", " ".join(commands))
-    assert files == ["binder/requirements.txt", "requirements.txt", "notebooks/make_pages.py"]
+    made = ["notebooks/make_slides.py", "notebooks/make_pages.py"]
+    assert files == ["binder/requirements.txt", "requirements.txt", *made]
     assert all((ROOT / name).is_file() for name in files)
     [path] = [s["with"]["path"] for s in steps if "upload-pages-artifact" in s.get("uses", "")]
-    assert f"--out {path} " in commands[-1]
+    assert f"--out {path}/slides" in commands[-2] and f"--out {path} " in commands[-1]
     assert f"/{path}/" in (ROOT / ".gitignore").read_text(encoding="utf-8")
