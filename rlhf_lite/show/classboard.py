@@ -8,6 +8,7 @@ it up.
 
 import asyncio
 import html
+import textwrap
 import time
 
 from rlhf_lite import classroom
@@ -22,6 +23,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 SIZE = 11.4, 3.6  # of the picture [inches]
+NAMED = 15  # of more students the bars bear no names
+WIDTH = 110  # of the board as text [characters]
 SILENT = 300  # seconds after which a desk counts as silent
 
 
@@ -93,7 +96,7 @@ class Board:
 
     def __str__(self):
         """Return the board as text."""
-        return "\n".join(self.lines())
+        return "\n".join(textwrap.fill(x, WIDTH, subsequent_indent="    ") for x in self.lines())
 
 
 def _range(row):
@@ -122,8 +125,9 @@ def plot_class(board, *, figure=None):
     names = classroom.nicknames(w.counts)
     at = np.arange(len(names))
     axes[0].bar(at, w.counts.values(), color=REFERENCE)
-    axes[0].set_xticks(at, names.values(), rotation=90, fontsize=7)
-    axes[0].set(title="labels a student", ylabel="pairs")
+    named = len(names) <= NAMED
+    axes[0].set_xticks(at if named else [], names.values() if named else [], rotation=90)
+    axes[0].set(title="labels a student", ylabel="pairs", xlabel=f"{len(names)} students")
     axes[0].grid(axis="x", visible=False)
     world, rows = board.read.world, sorted(w.voices.items(), key=lambda row: row[1][0])
     for number, (voice, (share, low, high, _)) in enumerate(rows):
