@@ -45,6 +45,7 @@ def test_the_view_names_shares_minutes_parts_and_what_is_beyond(record):
     assert "100,000 responses (beyond every run that was made): a share of 0.89 by" in said
     assert "0.88 to 0.89 by seed" in said and "16.7 minutes on one core" in said
     assert "The nearest runs (30,240) leave 0.00 nats unlearned and 0.20 to drift" in said
+    assert "fitted up to 15,120 responses; of 2 larger runs" in said
     assert len(figure.axes) == 2
     told, _ = show.law_view(record, 1890, 1 - 1e-9)
     assert "beyond" not in told and "more than 10^12 responses." in told

@@ -2,8 +2,9 @@
 
 "one taste 30": thirty simulated students who all want what the scholar wants, each with noise of
 their own; "five tastes 30": six of each of the five people; "clickers 30": the control, students
-who toss a coin. Each student is dealt 20 of the 150 shared pairs by name, as at the desk. What the
-class's linear reward model is worth is measured on 21 prompts about people whom no label is about:
+who toss a coin; "clickers again": forty more such classes, added when the reward models of the first
+twenty had been right less often than a coin. Each student is dealt 20 of the 150 shared pairs by
+name, as at the desk. What the class's linear reward model is worth is measured on 21 prompts about people whom no label is about:
 their 96 base answers each are taken as the base, so pi* of any score and its KL are exact. A second
 an arm, after half a minute of reading.
 """
@@ -27,6 +28,7 @@ ARMS = {
     **{f"one taste {n}": {"students": n} for n in (3, 10, 30)},
     "five tastes 30": {"students": 30, "tastes": TASTES},
     "clickers 30": {"students": 30, "sharp": 0.0},
+    "clickers again": {"students": 30, "sharp": 0.0, "seeds": tuple(range(20, 60))},
 }
 
 
@@ -114,7 +116,7 @@ def gain(scores, wanted):
 # ---- what predictions are judged by ----
 
 
-def gap(record, key, one, other):
+def gap(record, one, key, other):
     """Return by how much a number of one arm exceeds another's, (seeds,)."""
     return record.arm(one, key) - record.arm(other, key)
 
@@ -124,14 +126,11 @@ def alpha(record, arm):
     return record.arm(arm, "agreement", "alpha")
 
 
+thirty = partial(gap, one="one taste 30")
 STATISTICS = {
-    "accuracy, 30 - 3 students": partial(
-        gap, key="accuracy", one="one taste 30", other="one taste 3"
-    ),
-    "share, 30 - 10 students": partial(gap, key="share", one="one taste 30", other="one taste 10"),
-    "share, one - five tastes": partial(
-        gap, key="share", one="one taste 30", other="five tastes 30"
-    ),
+    "accuracy, 30 - 3 students": partial(thirty, key="accuracy", other="one taste 3"),
+    "share, 30 - 10 students": partial(thirty, key="share", other="one taste 10"),
+    "share, one - five tastes": partial(thirty, key="share", other="five tastes 30"),
     "share, 30 students": lambda record: record.arm("one taste 30", "share"),
     "share, clickers": lambda record: record.arm("clickers 30", "share"),
     "shuffled accuracy": lambda record: record.arm("one taste 30", "shuffled"),

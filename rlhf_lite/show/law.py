@@ -96,6 +96,20 @@ def plot_where(record, responses=None, *, ax=None):
     return ax
 
 
+def beyond_the_fit(record):
+    """Return a sentence on the runs that the law was not fitted to, or an empty one."""
+    price, sizes = load("_price"), record["responses"]
+    fitted = [str(n) for n in record["fitted"]]
+    off = [gap for n in sizes if n not in fitted for gap in price.beyond(record, n)]
+    if not off:
+        return ""
+    return (
+        f" The law is fitted up to {max(sizes[n] for n in fitted):,} responses; of {len(off)} "
+        f"larger runs {sum(gap > 1 for gap in off)} left a larger gap than it says, the largest "
+        f"run {off[-1]:.2f} times as large."
+    )
+
+
 def law_view(record, responses, wanted):
     """Return (sentence, figure): what so many responses buy, and what a share would cost.
 
@@ -120,7 +134,7 @@ def law_view(record, responses, wanted):
     )
     if needed.mean() <= 1e12:
         said += f", {needed.mean() * each / 60:,.1f} minutes"
-    return said + ".", figure
+    return said + "." + beyond_the_fit(record), figure
 
 
 def explore_law(record, responses=7_560, wanted=0.9):
