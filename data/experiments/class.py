@@ -2,11 +2,11 @@
 
 "one taste 30": thirty simulated students who all want what the scholar wants, each with noise of
 their own; "five tastes 30": six of each of the five people; "clickers 30": the control, students
-who toss a coin; "clickers again": forty more such classes, added when the reward models of the first
-twenty had been right less often than a coin. Each student is dealt 20 of the 150 shared pairs by
-name, as at the desk. What the class's linear reward model is worth is measured on 21 prompts about people whom no label is about:
-their 96 base answers each are taken as the base, so pi* of any score and its KL are exact. A second
-an arm, after half a minute of reading.
+who toss a coin; "clickers again": forty more such classes, added when the reward models of the
+first twenty had been right less often than a coin. Each student is dealt 20 of the 150 shared pairs
+by name, as at the desk. What the class's linear reward model is worth is measured on 21 prompts
+about people whom no label is about: their 96 base answers each are taken as the base, so pi* of any
+score and its KL are exact. A second an arm, after half a minute of reading.
 """
 
 from dataclasses import replace
